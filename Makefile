@@ -1,0 +1,68 @@
+# `make` lists the targets. Each one that needs Python makes .venv first and works by itself.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test check exp chat lineage push pull unlock graph clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+# Built without the vision part, which Smelt does not use: two thirds of the time.
+export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF
+export DVC_NO_ANALYTICS := 1
+# dvc.yaml says `python`: the one of .venv.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+GROUPS := pipeline data train eval export rag serve report dev
+
+help: ## list the targets
+	@echo "Smelt: from a folder of documents to a small language model you own"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@echo "Machine-local settings (they never change a result): SMELT_DEVICE=cpu|cuda|rocm|mps  SMELT_WORKERS=N  SMELT_WHEELS=DIR"
+
+# The stamp names what was installed: a changed pin installs again, anything else does not.
+setup: $(BIN)/.installed ## make .venv with the pinned dependencies
+
+$(BIN)/.installed: pyproject.toml constraints.txt
+	@echo "Installing into .venv: 5 to 8 minutes the first time, most of it compiling llama.cpp"
+	@$(PYTHON) -c 'import sys; sys.exit("Smelt needs Python 3.11 or newer, try: make PYTHON=python3.12 setup" if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(GROUPS:%=--group %)
+	@touch $@
+
+repro: setup ## run the whole line, or what changed of it: documents -> models/export, reports/index.html
+	$(BIN)/dvc repro
+	@echo "Done. Open reports/index.html, or talk to the model: make chat"
+
+test: setup check ## run ruff and all tests
+	$(BIN)/python -m pytest
+
+check: setup ## run ruff alone
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+exp: setup ## run an experiment: make exp SET="pretrain.learning_rate=2e-3 seed=2" [TEMP=1 | QUEUE=1]
+	@untracked=$$(git ls-files --others --exclude-standard -- lib stages dvc.yaml params.yaml); test -z "$$untracked" || \
+	  { echo "Not in git, so they would be missing from the experiment: $$untracked"; echo "git add them first"; exit 1; }
+	@test -z "$(TEMP)$(QUEUE)" || git diff --quiet -- lib stages || echo "Note: unstaged edits of lib/ and stages/ are part of this experiment"
+	$(BIN)/dvc exp run $(if $(QUEUE),--queue)$(if $(TEMP),--temp) $(if $(TEMP)$(QUEUE),--copy-paths data/internal) $(foreach value,$(SET),-S $(value))
+
+chat: setup ## talk to the exported model in the terminal; /docs answers from the documents, with citations
+	@$(BIN)/python -m lib.serve.terminal $(ARGS)
+
+lineage: setup ## say what made a file: make lineage MODEL=models/export/gguf/smelt-tiny-Q8_0.gguf
+	@$(BIN)/python -m lib.lineage $(MODEL) $(ARGS)
+
+push: setup ## send models, data and reports to the DVC remote
+	$(BIN)/dvc push
+
+pull: setup ## fetch what the remote has of this commit
+	$(BIN)/dvc pull --allow-missing
+
+unlock: setup ## mend DVC's lock after a crash
+	@if pgrep -f '[b]in/dvc ' >/dev/null; then echo "A dvc process is running (pgrep -fa 'bin/dvc '); end it first"; exit 1; fi
+	rm -f .dvc/tmp/rwlock .dvc/tmp/rwlock.lock .dvc/tmp/lock
+
+graph: setup ## print the stages as a Mermaid graph
+	@$(BIN)/dvc dag --mermaid --collapse-foreach-matrix
+
+clean: ## remove checkpoints of unfinished runs and caches of tools; results stay
+	rm -rf .scratch .pytest_cache .ruff_cache
