@@ -1,0 +1,156 @@
+"""The loop: it learns, resumes to the same bits, and weighs every token the same however the batch is cut."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lib.backends.select import Backend
+from lib.model.config import ModelConfig
+from lib.model.decoder import Decoder
+from lib.params import Pretrain
+from lib.pipeline import SmeltError
+from lib.trainers import checkpoints
+from lib.trainers.loader import IGNORED, Batch, Conversations
+from lib.trainers.loop import Trainer
+from lib.trainers.objectives import decoder_logits
+
+CPU = Backend("cpu", torch.device("cpu"), bf16=False)
+CONFIG = ModelConfig(
+    vocab_size=32, context_length=16, layers=1, width=32, heads=2, kv_heads=1, feed_forward=32,
+    rope_theta=10000.0, norm_eps=1e-6, qk_norm=True, tie_embeddings=False,
+)  # fmt: skip
+SETTINGS = Pretrain(
+    tokens=1, batch_tokens=1, micro_batch=8, learning_rate=1e-2, betas=(0.9, 0.95), weight_decay=0.1, clip_norm=1.0,
+    warmup_steps=2, decay_fraction=0.5, checkpoint_every=5, log_every=1, validate_every=10, validate_rows=4,
+)  # fmt: skip
+
+
+class Counting:
+    """Rows that count upwards from a random start: predictable, once learnt."""
+
+    def __len__(self) -> int:
+        return 50
+
+    def rows(self, indices: np.ndarray) -> Batch:
+        starts = np.array([np.random.default_rng(int(index)).integers(CONFIG.vocab_size) for index in indices])
+        tokens = (starts[:, None] + np.arange(17)) % CONFIG.vocab_size
+        return tokens[:, :-1], tokens[:, 1:]
+
+
+class FakeRun:
+    """The parts of a run that the loop uses, without DVC."""
+
+    id, name = "pretrain", "pretrain"
+
+    def __init__(self, scratch: Path) -> None:
+        self.scratch, self.observed, self.said = scratch, {}, []
+        scratch.mkdir(exist_ok=True)
+
+    def log(self, message: str) -> None:
+        self.said.append(message)
+
+
+def trainer(scratch: Path, batches: object = None, steps: int = 20, **changes: object) -> Trainer:
+    model = Decoder(CONFIG)
+    model.initialise(1)
+    settings = SETTINGS.model_copy(update=changes)
+    batches = batches or Counting()
+    return Trainer(FakeRun(scratch), CPU, model, decoder_logits, settings, batches, batches, steps, 8, seed=3)
+
+
+def weights(run: Trainer) -> dict[str, torch.Tensor]:
+    return {name: weight.detach().clone() for name, weight in run._model.named_parameters()}
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_it_learns_to_count(tmp_path: Path) -> None:
+    history = trainer(tmp_path, steps=60).fit()
+    assert history.train[0]["loss"] == pytest.approx(np.log(CONFIG.vocab_size), abs=0.2)
+    assert history.val[-1]["loss"] < 0.5
+
+
+@pytest.mark.parametrize("stop_at", [5, 7, 19])
+def test_a_stopped_run_ends_in_the_same_bits(tmp_path: Path, stop_at: int) -> None:
+    whole = trainer(tmp_path / "whole")
+    whole.fit()
+
+    class Stops(Counting):
+        calls = 0
+
+        def rows(self, indices: np.ndarray) -> Batch:
+            Stops.calls += 1
+            if Stops.calls == stop_at:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().rows(indices)
+
+    with pytest.raises(SystemExit) as stopped:
+        trainer(tmp_path / "stopped", Stops()).fit()
+    assert stopped.value.code == 143
+    resumed = trainer(tmp_path / "stopped")
+    resumed.fit()
+    assert "continuing from step" in resumed._run.said[0]
+    assert same(weights(whole), weights(resumed))
+    assert whole.history == resumed.history
+    assert whole.tokens == resumed.tokens
+
+
+def test_three_checkpoints_are_kept_and_a_half_written_one_is_ignored(tmp_path: Path) -> None:
+    trainer(tmp_path, steps=22).fit()
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["step-00000010", "step-00000015", "step-00000020"]
+    (tmp_path / "writing").mkdir()
+    (tmp_path / "writing" / "state.json").write_text('{"step": 21')
+    again = trainer(tmp_path, steps=22)
+    assert again._restore(tmp_path) == 20
+
+
+def test_optimizer_state_survives_a_checkpoint(tmp_path: Path) -> None:
+    run = trainer(tmp_path, steps=5)
+    run.fit()
+    fresh = trainer(tmp_path, steps=5)
+    checkpoints.restore(tmp_path, fresh._model, fresh._optimizer.optimizer)
+    saved, restored = (one._optimizer.state_dict()["state"] for one in (run, fresh))
+    assert saved.keys() == restored.keys()
+    assert all(same(saved[number], restored[number]) for number in saved)
+
+
+@pytest.mark.parametrize("micro_batch", [1, 3, 8])
+def test_accumulation_weighs_every_token_the_same(tmp_path: Path, micro_batch: int) -> None:
+    """Conversations of unequal length: averaging per micro-batch would weigh the short ones more."""
+    random = np.random.default_rng(0)
+    encoded = []
+    for length in random.integers(4, 16, size=40):
+        ids = random.integers(0, CONFIG.vocab_size, size=length).tolist()
+        encoded.append((ids, [place > 1 for place in range(length)]))
+    batches = Conversations(encoded, pad_token_id=0)
+    runs = [trainer(tmp_path / str(size), batches, steps=1, micro_batch=size) for size in (micro_batch, 8)]
+    rows = [run.fit().train[0] for run in runs]
+    assert rows[0]["tokens"] == rows[1]["tokens"]
+    assert rows[0]["loss"] == pytest.approx(rows[1]["loss"], rel=1e-5)
+    assert rows[0]["gradient_norm"] == pytest.approx(rows[1]["gradient_norm"], rel=1e-4)
+
+
+def test_padding_changes_nothing(tmp_path: Path) -> None:
+    short, long = ([1, 2, 3, 4], [False, True, True, True]), (list(range(12)), [True] * 12)
+    together = Conversations([short, long], pad_token_id=0)
+    run = trainer(tmp_path, together)
+    inputs, labels = (torch.from_numpy(part) for part in together.rows(np.array([0, 1])))
+    alone_inputs, alone_labels = (torch.from_numpy(part) for part in Conversations([short], 0).rows(np.array([0])))
+    assert (labels[0] != IGNORED).sum() == 3
+    torch.testing.assert_close(run._loss_sum(inputs[:1], labels[:1]), run._loss_sum(alone_inputs, alone_labels))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    run = trainer(tmp_path)
+    with torch.no_grad():
+        run._model.lm_head.weight.fill_(float("nan"))
+    with pytest.raises(SmeltError, match=r"not finite at step \d+.*learning_rate"):
+        run.fit()
