@@ -198,8 +198,7 @@ class Export(Section):
 class Index(Section):
     chunk_tokens: Annotated[int, Field(ge=16, le=254)]
     overlap_tokens: NotNegative
-    max_documents: Positive | None
-    sources: list[Name]
+    sources: dict[Name, Positive | None]
     top_k: Positive
     min_similarity: Annotated[float, Field(ge=-1, le=1)]
 
@@ -257,7 +256,11 @@ def read_yaml(path: Path) -> Any:
 
 
 def _message(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"] if part not in ("folder", "package", "text", "json", "jsonl"))
+    place = list(error["loc"])
+    if place[:1] == ["sources"] and len(place) > 2:
+        # pydantic names the branch of the union that it took: the kind of the source, and the format of a package.
+        del place[2 : 4 if place[2] == "package" else 3]
+    where = ".".join(map(str, place))
     what = {"extra_forbidden": "unknown parameter", "missing": "is missing"}.get(error["type"], error["msg"])
     what = what.removeprefix("Value error, ")
     if not where:

@@ -90,13 +90,13 @@ class DocumentWriter:
 
 
 def shards(folder: Path) -> list[Path]:
-    """The parquet files of `folder`, in order."""
-    return sorted(folder.glob("*.parquet"))
+    """The parquet files of `folder`, in order; a shard is its own only one."""
+    return sorted(folder.glob("*.parquet")) if folder.is_dir() else [folder]
 
 
 def read_table(folder: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
     """The rows below `folder` (or of one shard), shard by shard in name order, as record batches."""
-    for path in shards(folder) if folder.is_dir() else [folder]:
+    for path in shards(folder):
         with pq.ParquetFile(path) as file:
             yield from file.iter_batches(batch_size=_BATCH, columns=columns)
 

