@@ -14,8 +14,6 @@ from lib.model.config import ModelConfig
 from lib.model.decoder import Decoder
 from lib.pipeline import SmeltError
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
-
 
 def to_hf_config(config: ModelConfig, eos_token_id: int, pad_token_id: int) -> dict[str, Any]:
     """config.json of Qwen3, or of Llama when there is no QK-norm."""
@@ -90,8 +88,14 @@ def save(model: Decoder, tokenizer: Path, folder: Path) -> None:
         if not (model.config.tie_embeddings and name == "lm_head.weight")
     }
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    for name in TOKENIZER_FILES:
-        shutil.copyfile(tokenizer / name, folder / name)
+    copy_tokenizer(tokenizer, folder, end="<|endoftext|>")
+
+
+def copy_tokenizer(source: Path, folder: Path, end: str) -> None:
+    """Copy the tokenizer of the folder `source`; `end` is the token that ends what the model writes."""
+    shutil.copyfile(source / "tokenizer.json", folder / "tokenizer.json")
+    config = json.loads((source / "tokenizer_config.json").read_text(encoding="utf-8"))
+    write_json(folder / "tokenizer_config.json", {**config, "eos_token": end})
 
 
 def load(folder: Path) -> Decoder:
@@ -105,4 +109,4 @@ def load(folder: Path) -> Decoder:
 
 
 def write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,76 @@
+"""Fine-tune the base model on conversations with LoRA; write the adapter alone and the merged chat model."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from lib.backends.select import select_backend
+from lib.model.huggingface import copy_tokenizer
+from lib.pipeline import Run, SmeltError, stage
+from lib.tokenizer.chat_template import END_OF_TURN, PAD, encode_chat
+from lib.trainers import lora
+from lib.trainers.loader import Conversations
+from lib.trainers.loop import Trainer
+from lib.trainers.objectives import transformers_logits
+
+
+def read_conversations(path: Path, tokenizer: Tokenizer, longest: int) -> tuple[Conversations, int]:
+    """The conversations of a JSONL file that fit into `longest` tokens, and how many did not."""
+    with open(path, encoding="utf-8") as lines:
+        encoded = [encode_chat(tokenizer, json.loads(line)["messages"]) for line in lines]
+    fitting = [(ids, mask) for ids, mask in encoded if len(ids) <= longest]
+    return Conversations(fitting, tokenizer.token_to_id(PAD)), len(encoded) - len(fitting)
+
+
+@stage
+def main(run: Run) -> None:
+    seed, settings = run.param("seed"), run.param("finetune")
+    base = run.dep("models/base")
+
+    tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
+    model = lora.load_base(base)
+    longest = model.config.max_position_embeddings
+    (train, too_long), (val, _) = (
+        read_conversations(run.dep("data/chat") / f"{split}.jsonl", tokenizer, longest) for split in ("train", "val")
+    )
+    if not len(train) or not len(val):
+        raise SmeltError(
+            f"data/chat has {len(train)} conversations to train on and {len(val)} to validate with that fit into "
+            f"{longest} tokens; both are needed. Raise the counts in `chat`, or add documents"
+        )
+    steps = math.ceil(settings.epochs * len(train) / settings.batch_rows)
+    model = lora.add_adapter(model, settings, seed)
+    trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    run.log(f"{trainable:,} trainable parameters, {len(train)} conversations ({too_long} too long), {steps} steps")
+
+    trainer = Trainer(
+        run, select_backend(), model, transformers_logits, settings, train, val, steps, settings.batch_rows, seed
+    )
+    untrained = trainer.validate()
+    history = trainer.fit()
+
+    lora.save_adapter(model, "models/base", run.out("models/adapter"))
+    chat = run.out("models/chat")
+    lora.merge(model).save_pretrained(chat)
+    shutil.copyfile(base / "generation_config.json", chat / "generation_config.json")
+    copy_tokenizer(base, chat, end=END_OF_TURN)
+    history.write(run)
+    run.metrics(
+        {
+            "trainable_parameters": trainable,
+            "examples": len(train),
+            "too_long": too_long,
+            "tokens": trainer.tokens,
+            "steps": steps,
+            "val_loss_before": round(untrained, 4),
+            "loss": round(history.train[-1]["loss"], 4),
+            "val_loss": round(history.val[-1]["loss"], 4),
+        }
+    )
+
+
+if __name__ == "__main__":
+    main()
