@@ -1,0 +1,112 @@
+"""The lineage that travels inside an exported file, as text metadata that GGUF and safetensors both hold.
+
+    smelt.fingerprint.data      sha256 over the content hashes of what mix, pretrain and finetune read
+    smelt.fingerprint.params    sha256 over their parameters
+    smelt.fingerprint.code      sha256 over the hashes of their code and the versions of their packages
+    smelt.lineage.sources       JSON: source -> licence, package pin and its sha256, documents trained on
+    smelt.lineage.params        JSON: stage -> parameters
+
+Time, host, path and commit are left out on purpose: equal inputs must give equal bytes. `python -m lib.lineage` finds
+the commit by the bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lib.pipeline import SmeltError, hash_value
+
+_FINGERPRINT = "smelt.fingerprint."
+_SOURCES = "smelt.lineage.sources"
+_PARAMS = "smelt.lineage.params"
+
+
+class Lineage(NamedTuple):
+    fingerprints: dict[str, str]  # data, params, code -> sha256
+    sources: dict[str, dict[str, Any]]  # name -> licence, package, sha256, documents
+    params: dict[str, dict[str, Any]]  # stage -> its parameters
+
+    @property
+    def licence(self) -> str:
+        """SPDX expression of all the sources together."""
+        licences = sorted({source["licence"] for source in self.sources.values()})
+        return " AND ".join(f"({licence})" if " " in licence else licence for licence in licences)
+
+    def to_metadata(self) -> dict[str, str]:
+        """Keys and values to write into a file, always in the same order."""
+        return {
+            **{_FINGERPRINT + name: value for name, value in sorted(self.fingerprints.items())},
+            _PARAMS: json.dumps(self.params, sort_keys=True),
+            _SOURCES: json.dumps(self.sources, sort_keys=True),
+        }
+
+
+def combine(stages: Sequence[Mapping[str, Any]], mixture: Mapping[str, Any]) -> Lineage:
+    """The lineage of a model.
+
+    Args:
+        stages: the lineage.json of mix, pretrain and finetune.
+        mixture: the metrics of mix, by source. Sources that gave no training document are left out.
+    """
+
+    def fingerprint(*kinds: str) -> str:
+        return hash_value([[stage["stage"], *(stage[kind] for kind in kinds)] for stage in stages])
+
+    params = {stage["stage"]: stage["params"] for stage in stages}
+    sources = {}
+    for name, source in params["mix"]["sources"].items():
+        documents = mixture[name]["documents"]["train"]
+        if documents:
+            sources[name] = {
+                "licence": source["licence"],
+                "package": source.get("package"),  # null: the user's own folder
+                "sha256": source.get("sha256"),
+                "documents": documents,
+            }
+    return Lineage(
+        {"data": fingerprint("inputs"), "params": hash_value(params), "code": fingerprint("code", "pins")},
+        sources,
+        params,
+    )
+
+
+def read(path: Path) -> Lineage:
+    """The lineage inside an exported GGUF or safetensors file.
+
+    Raises:
+        SmeltError: it is neither, it is not whole, or there is no lineage in it.
+    """
+    with path.open("rb") as stream:
+        magic = stream.read(4)
+    try:
+        metadata = _gguf_metadata(path) if magic == b"GGUF" else _safetensors_metadata(path)
+    except SmeltError:
+        raise
+    except Exception as error:  # the readers of damaged files raise whatever they stumble over
+        kind = "GGUF" if magic == b"GGUF" else "safetensors"
+        raise SmeltError(f"{path} is not a whole {kind} file ({error}); export or download it again") from None
+    fingerprints = {
+        key.removeprefix(_FINGERPRINT): value for key, value in metadata.items() if key.startswith(_FINGERPRINT)
+    }
+    if not fingerprints:
+        raise SmeltError(f"{path} has no Smelt lineage inside: it was not made by `dvc repro export`")
+    return Lineage(fingerprints, json.loads(metadata[_SOURCES]), json.loads(metadata[_PARAMS]))
+
+
+def _gguf_metadata(path: Path) -> dict[str, str]:
+    from gguf import GGUFReader
+
+    fields = GGUFReader(path).fields
+    return {key: field.contents() for key, field in fields.items() if key.startswith("smelt.")}
+
+
+def _safetensors_metadata(path: Path) -> dict[str, str]:
+    from safetensors import safe_open
+
+    if path.suffix != ".safetensors":
+        raise SmeltError(f"{path} is neither a GGUF nor a safetensors file")
+    with safe_open(path, framework="numpy") as file:
+        return file.metadata() or {}

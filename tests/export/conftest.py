@@ -1,0 +1,111 @@
+"""Small random models in Hugging Face directories, as finetune leaves them in models/chat."""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
+
+from lib.export.lineage import Lineage, combine
+from lib.tokenizer.train import save_tokenizer, train_tokenizer
+
+VOCAB_SIZE = 640
+MODELS = ("qwen3", "qwen3_tied", "llama", "llama_tied")
+
+STAGES = [
+    {
+        "stage": "mix",
+        "code": "c1",
+        "params": {
+            "seed": 1,
+            "sources": {
+                "internal": {"kind": "folder", "licence": "LicenseRef-Private"},
+                "manual": {"kind": "package", "package": "manual==1.0", "sha256": "ab" * 32, "licence": "Apache-2.0"},
+                "wiki": {"kind": "package", "package": "wiki==2.1", "sha256": "cd" * 32, "licence": "CC-BY-SA-4.0"},
+                "two": {"kind": "package", "package": "two==3", "sha256": "ef" * 32, "licence": "MIT OR BSD-3-Clause"},
+            },
+        },
+        "pins": {"data": ["datatrove==0.10.1"]},
+        "inputs": {"data/dedup": "d1"},
+    },
+    {
+        "stage": "pretrain",
+        "code": "c2",
+        "params": {"model": {"layers": 2}},
+        "pins": {},
+        "inputs": {"data/tokens": "d2"},
+    },
+    {"stage": "finetune", "code": "c3", "params": {"finetune": {"rank": 4}}, "pins": {}, "inputs": {"data/chat": "d3"}},
+]
+MIXTURE = {
+    name: {"documents": {"available": count, "train": count, "val": 0, "test": 0}}
+    for name, count in {"internal": 0, "manual": 120, "wiki": 30, "two": 1}.items()
+}
+
+
+@pytest.fixture(scope="session")
+def lineage() -> Lineage:
+    return combine(STAGES, MIXTURE)
+
+
+@pytest.fixture(scope="session")
+def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    english = Path(argparse.__file__).read_text(encoding="utf-8")
+    other = "Größe, naïve café. Привет, мир! 你好，世界。 日本語のテキスト。 I'll, we've, DON'T. 2024\n\n\t" * 8
+    save_tokenizer(train_tokenizer(iter([english, other]), VOCAB_SIZE), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_model(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """`make_model(kind)`: the directory of a model whose weights are exact in float16 and whose logits are peaked."""
+    made: dict[str, Path] = {}
+
+    def build(kind: str) -> Path:
+        shared = {
+            "vocab_size": VOCAB_SIZE,
+            "hidden_size": 256,
+            "intermediate_size": 512,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 256,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 50000.0},
+            "rms_norm_eps": 1e-5,
+            "tie_word_embeddings": kind.endswith("_tied"),
+            "eos_token_id": 0,
+        }
+        torch.manual_seed(MODELS.index(kind))
+        model: PreTrainedModel
+        if kind.startswith("qwen3"):
+            model = Qwen3ForCausalLM(Qwen3Config(**shared, head_dim=128))  # heads * head_dim is not the width
+        else:
+            model = LlamaForCausalLM(LlamaConfig(**shared, head_dim=64))
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                if weight.ndim == 1:
+                    weight.uniform_(0.5, 1.5)
+                else:
+                    outer = "embed" in name or "lm_head" in name
+                    weight.normal_(0, 0.3 if outer else (0.4 if "down" in name else 1.0) * weight.shape[1] ** -0.5)
+            if not kind.endswith("_tied"):  # a favourite successor for each token, so that greedy choices are clear
+                model.lm_head.weight += 0.1 * model.model.embed_tokens.weight.normal_().roll(7, dims=0)
+            for weight in model.parameters():
+                weight.copy_(weight.half().float())
+        folder = tmp_path_factory.mktemp(kind)
+        model.save_pretrained(folder)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            (folder / name).write_bytes((tokenizer_folder / name).read_bytes())
+        (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [0, 2], "pad_token_id": 3}))
+        return folder
+
+    def cached(kind: str) -> Path:
+        if kind not in made:
+            made[kind] = build(kind)
+        return made[kind]
+
+    return cached
