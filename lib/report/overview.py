@@ -1,0 +1,66 @@
+"""The top of the page: which model this is, and whether it is any good, in figures that the sections below explain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lib.report.cost import UNREADABLE, total_energy
+from lib.report.evaluation import TASKS, below, near_chance
+from lib.report.formats import compact, count, decimal, duration, energy, estimate, percent, size
+from lib.report.page import Fact, Summary
+from lib.report.results import MODELS, Results
+
+
+def summary(results: Results, name: str, reference: str, runs: Sequence[Mapping[str, Any]]) -> Summary:
+    """The model called `name`, measured against `reference`; `runs` are the run records of all stages."""
+    pretrain, finetune, encoded = (results.metrics(stage) for stage in ("pretrain", "finetune", "encode"))
+    base, chat, other = (results.metrics("evaluate", model) for model in MODELS)
+    bits = base["bits_per_byte"]["overall"]
+    below_unigram = below(bits["value"], encoded["baselines"]["unigram_bits_per_byte"])
+    service, exact = chat["commands"]["service"], chat["commands"]["exact_match"]
+    smallest, file = min(results.metrics("export", "gguf")["files"].items(), key=lambda entry: entry[1]["bytes"])
+    trained_on = sum(source["train_tokens"] > 0 for source in encoded["sources"].values())
+
+    verdicts = []
+    if bits["value"] is not None:
+        verdicts.append(
+            f"Held-out text costs the base model {estimate(bits)} bits per byte: {below_unigram} a unigram model and "
+            f"{below(bits['value'], other['bits_per_byte']['overall']['value'])} {reference}."
+        )
+    if service["value"] is not None:
+        before = base["commands"]
+        verdicts.append(
+            f"Of {count(chat['commands']['examples'])} held-out tasks it names the right service in "
+            f"{estimate(service, as_percent=True)} and gives the exact command in {estimate(exact, as_percent=True)}; "
+            f"before fine-tuning it was {percent(before['service']['value'])} and "
+            f"{percent(before['exact_match']['value'])}."
+        )
+    for task, (title, chance) in TASKS.items():
+        verdicts.append(_public(title, chat["tasks"][task]["accuracy"], chance))
+
+    joules = total_energy(runs)
+    return Summary(
+        title=name,
+        what=(
+            f"A language model of {compact(pretrain['parameters'])} parameters, trained from scratch on "
+            f"{compact(pretrain['tokens'])} tokens of {trained_on} source{'s' if trained_on != 1 else ''}, then taught "
+            f"to answer with LoRA on {count(finetune['examples'])} conversations."
+        ),
+        verdicts=verdicts,
+        facts=[
+            Fact("parameters", compact(pretrain["parameters"]), f"{size(file['bytes'])} as {smallest}"),
+            Fact("tokens seen", compact(pretrain["tokens"]), f"in {count(pretrain['steps'])} steps"),
+            Fact("bits per byte", decimal(bits["value"]), f"{below_unigram} unigram"),
+            Fact("right service", percent(service["value"]), f"{percent(exact['value'])} exact commands"),
+            Fact("time", duration(sum(run["seconds"] for run in runs)), "all stages"),
+            Fact("energy", energy(joules), UNREADABLE if joules is None else "processors, all stages"),
+        ],
+    )
+
+
+def _public(title: str, accuracy: Mapping[str, float], chance: float) -> str:
+    shown = f"{title}: {estimate(accuracy, as_percent=True)}"
+    if near_chance(accuracy, chance):
+        return f"{shown}, which cannot be told from guessing ({chance:.0%})."
+    return f"{shown}, {'above' if accuracy['value'] > chance else 'below'} guessing ({chance:.0%})."

@@ -1,0 +1,60 @@
+"""Section on training: the two loss curves and where they ended."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from lib.report import charts
+from lib.report.formats import NONE, compact, count
+from lib.report.page import Column, Details, Figure, Figures, Section, Table
+from lib.report.results import Results
+
+TITLES = {"pretrain": "Pretraining", "finetune": "Fine-tuning"}
+
+
+def curves(results: Results) -> Section:
+    """Training and validation loss of pretraining and fine-tuning, in nats per token."""
+    figures, details, rows = [], [], []
+    for stage, title in TITLES.items():
+        train, val = results.curve(stage, "train"), results.curve(stage, "val")
+        metrics = results.metrics(stage)
+        first, last = train["loss"].iloc[0], train["loss"].iloc[-1]
+        best = val["loss"].min()
+        label = (
+            f"{title}: training loss fell from {first:.3f} to {last:.3f} nats per token in {metrics['steps']:,} steps; "
+            f"validation loss was {best:.3f} at best."
+        )
+        figures.append(Figure(charts.loss(train, val, label), label))
+        rows.append(
+            [
+                title,
+                count(metrics["steps"]),
+                compact(metrics["tokens"]),
+                f"{first:.3f}",
+                f"{metrics['loss']:.3f}",
+                f"{metrics['val_loss']:.3f}",
+                f"{best:.3f}",
+            ]
+        )
+        details.append(_validations(title, train, val))
+    titles = ("steps", "tokens", "first loss", "final loss", "final val. loss", "best val. loss")
+    table = Table("Training, losses in nats per token", [Column("stage"), *map(Column, titles)], rows)
+    return Section("training", "How it learnt", [Figures(figures), table, Details("Every validation", details)])
+
+
+def _validations(title: str, train: pd.DataFrame, val: pd.DataFrame) -> Table:
+    """The validation losses, each beside the training loss last logged before it."""
+    joined = pd.merge_asof(val, train[["step", "loss"]], on="step", suffixes=("", "_train"))
+    return Table(
+        title,
+        [Column("step"), Column("tokens"), Column("training loss"), Column("validation loss")],
+        [
+            [
+                count(int(row.step)),
+                compact(row.tokens),
+                f"{row.loss_train:.3f}" if pd.notna(row.loss_train) else NONE,
+                f"{row.loss:.3f}",
+            ]
+            for row in joined.itertuples()
+        ],
+    )

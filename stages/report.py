@@ -1,0 +1,54 @@
+"""Gather what every stage measured into reports/index.html: one page that opens offline, with no script."""
+
+from pathlib import Path
+
+from lib.pipeline import Run, stage
+from lib.report import cost, documents, evaluation, lineage, overview, page, training
+from lib.report.results import Results
+
+
+@stage
+def main(run: Run) -> None:
+    # What the stages left
+    results = Results(run.dep)
+    runs = [results.json(path) for path in run.declared.data if path.endswith("/run.json")]
+    sources, assets, export = run.param("sources"), run.param("assets"), run.param("export")
+    params = {
+        "seed": run.param("seed"),
+        "sources": sources,
+        "assets": assets,
+        "clean": run.param("clean"),
+        "dedup": run.param("dedup"),
+        "mix": run.param("mix"),
+        "tokenizer": run.param("tokenizer"),
+        "encode": run.param("encode"),
+        "model": run.param("model"),
+        "pretrain": run.param("pretrain"),
+        "chat": run.param("chat"),
+        "finetune": run.param("finetune"),
+        "evaluate": run.param("evaluate"),
+        "export": export,
+        "index": run.param("index"),
+    }
+    reference = Path(assets["smollm2"].members[0]).stem
+
+    # What the page says
+    summary = overview.summary(results, export.name, reference, runs)
+    sections = [
+        evaluation.quality(results, reference),
+        evaluation.answers(results),
+        training.curves(results),
+        documents.mixture(results, sources),
+        documents.rejected(results, sources),
+        cost.cost(runs),
+        cost.products(results),
+        lineage.lineage(results, sources, params, runs, lineage.origin(run.root)),
+    ]
+
+    html = page.render(summary, sections, written=lineage.written())
+    run.out("reports/index.html").write_text(html, encoding="utf-8")
+    run.log(f"reports/index.html: {len(html.encode()) / 1e3:.0f} kB, {len(sections)} sections")
+
+
+if __name__ == "__main__":
+    main()

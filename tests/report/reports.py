@@ -1,0 +1,225 @@
+"""A whole fake reports/ tree, as the stages of dvc.yaml would leave it, for the report to read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lib import params as parameters
+from lib.pipeline import declarations
+
+REPOSITORY = Path(__file__).parents[2]
+READ, COLLECT_REJECTS, CLEAN_REJECTS, DUPLICATES = 1000, 40, 60, 50  # documents of every source that is not empty
+EMPTY = "internal"
+
+
+def score(value: float | None, stderr: float | None) -> dict[str, float | None]:
+    return {"value": value, "stderr": stderr}
+
+
+def accuracies(value: float, stderr: float) -> dict[str, Any]:
+    return {
+        "questions": 100,
+        "accuracy": score(value, stderr),
+        "accuracy_normalised": score(value + 0.01, stderr),
+    }
+
+
+def write_repository(root: Path) -> dict[str, Any]:
+    """Write params, dvc.yaml, pyproject.toml and every input of the stage `report` below `root`.
+
+    Returns:
+        The JSON files by path, so that a test can change one and `write_json` it again.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    for name in ("params.yaml", "dvc.yaml", "pyproject.toml"):
+        shutil.copy(REPOSITORY / name, root / name)
+    values = parameters.load(root / "params.yaml")
+    stages = {name: stage for name, stage in declarations(root).items() if name != "report"}
+    files: dict[str, Any] = {}
+    for number, (name, stage) in enumerate(stages.items()):
+        for path in stage.outs:
+            if path.startswith("reports/") and path.endswith(".json"):
+                files[path] = _content(name, number, Path(path).name, list(values.sources))
+    for path, content in files.items():
+        write_json(root / path, content)
+    for stage, steps, first, last in (("pretrain", 1465, 9.01, 3.62), ("finetune", 420, 3.4, 1.1)):
+        _write_curves(root / "reports" / stage, steps, first, last)
+    return files
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+
+
+def _content(stage: str, number: int, file: str, sources: list[str]) -> Any:
+    name, _, item = stage.partition("@")
+    if file == "metrics.json":
+        values = _metrics(name, item, sources)
+        return {name: {item: values} if item else values}
+    if file == "samples.json":
+        return [
+            {
+                "prompt": "List the tables of my account in the region us-east-1",
+                "expected": "aws dynamodb list-tables --region us-east-1",
+                "answer": {
+                    "base": "The table is a list of the account.\n\nThe following ``list-tables`` example",
+                    "chat": "aws dynamodb list-tables",
+                    "reference": "To list your tables, open the console:\n\n1. Sign in to the AWS console.",
+                }[item],
+            },
+            {"prompt": "What is Mount Etna?", "expected": "Mount Etna is an active volcano.", "answer": "A volcano."},
+        ]
+    if file == "lineage.json":
+        return {
+            "stage": name,
+            "code": f"{number:064x}",
+            "params": {"seed": 1},
+            "pins": {"dependency-groups.train": ["torch==2.13.0"]},
+            "inputs": {"data/tokens": f"{number + 100:064x}", "models/tokenizer": f"{number + 200:064x}"},
+        }
+    record = {
+        "stage": stage,
+        "started": "2026-11-23T08:25:06+0000",
+        "seconds": {"pretrain": 432.5, "finetune": 96.1, "evaluate": 55.4}.get(name, 1.5 + number / 4),
+        "peak_memory_mib": 162.5 + 10 * number,
+        "energy_joules": 36.0 * (number + 1),
+        "host": "workstation",
+        "system": "Linux-6.18-x86_64",
+        "cpu": "An 8-core processor",
+        "workers": 2,
+        "versions": {"python": "3.11.7", "numpy": "2.4.6"},
+    }
+    if name in ("pretrain", "finetune"):
+        record |= {"device": "cpu, 2 threads", "tokens_per_second": 14321.7}
+    return record
+
+
+def _metrics(name: str, item: str, sources: list[str]) -> dict[str, Any]:
+    full = [source for source in sources if source != EMPTY]
+    read = 0 if item == EMPTY else READ
+    collected = read and READ - COLLECT_REJECTS
+    cleaned = READ - COLLECT_REJECTS - CLEAN_REJECTS
+    kept = cleaned - DUPLICATES
+    share = 1 / len(full)
+    match name:
+        case "collect":
+            return {
+                "documents": collected,
+                "bytes": 4000 * collected,
+                "rejected": read - collected,
+                "reasons": {"empty": COLLECT_REJECTS} if read else {},
+            }
+        case "clean":
+            return {
+                "documents_in": collected,
+                "documents_out": cleaned if read else 0,
+                "rejected": CLEAN_REJECTS if read else 0,
+                "bytes_in": 4000 * collected,
+                "bytes_out": 3900 * collected,
+                "reasons": {"min_words": CLEAN_REJECTS - 10, "min_alphabetic_words": 10} if read else {},
+            }
+        case "dedup":
+            near = 10 * len(full)
+            return {
+                "documents_in": cleaned * len(full),
+                "documents_out": kept * len(full),
+                "rejected": DUPLICATES * len(full),
+                "reasons": {"exact_duplicate": DUPLICATES * len(full) - near, "near_duplicate": near},
+                "sources": {source: {"documents_in": cleaned, "documents_out": kept} for source in full},
+            }
+        case "mix":
+            documents = {"available": kept, "train": 700, "val": 8, "test": 34}
+            return {
+                "tokens_estimated": 6_000_000,
+                "sources": {
+                    source: {
+                        "requested_share": share,
+                        "reached_share": share,
+                        "tokens_estimated": 1_000_000,
+                        "bytes": 3_500_000,
+                        "licence": "CC0-1.0",
+                        "documents": documents,
+                    }
+                    for source in full
+                },
+            }
+        case "tokenizer":
+            return {"vocab_size": 8192, "bytes_per_token": 3.41, "training_bytes": 20_000_000}
+        case "encode":
+            return {
+                "tokens": {"train": 1_000_000 * len(full), "val": 60_000, "test": 240_000},
+                "sources": {
+                    source: {
+                        "train_tokens": 1_000_000,
+                        "train_share": round(share, 4),
+                        "bytes_per_token": 3.0 + index / 5,
+                    }
+                    for index, source in enumerate(full)
+                },
+                "baselines": {
+                    "bytes": 96_000,
+                    "documents": 210,
+                    "unigram_bits_per_byte": 2.5,
+                    "gzip_bits_per_byte": 2.9,
+                    "zstd_bits_per_byte": 2.8,
+                },
+            }
+        case "pretrain":
+            return {"parameters": 5_310_000, "tokens": 6_000_640, "steps": 1465, "loss": 3.62, "val_loss": 3.7}
+        case "chat":
+            kinds = {"manual": 4000, "encyclopedia": 1500, "yes_no": 1500}
+            return {"train": kinds, "val": dict.fromkeys(kinds, 40), "test": dict.fromkeys(kinds, 160)}
+        case "finetune":
+            return {
+                "trainable_parameters": 410_000,
+                "examples": 6900,
+                "too_long": 100,
+                "tokens": 900_000,
+                "steps": 420,
+                "val_loss_before": 3.5,
+                "loss": 1.1,
+                "val_loss": 1.3,
+            }
+        case "evaluate":
+            bits, service = {"base": (1.5, 0.02), "chat": (1.6, 0.62), "reference": (1.2, 0.31)}[item]
+            return {
+                "bits_per_byte": {
+                    "overall": score(bits, 0.012),
+                    "sources": {source: score(bits + index / 10, 0.03) for index, source in enumerate(full)},
+                },
+                "commands": {
+                    "examples": 150,
+                    "service": score(service, 0.04),
+                    "exact_match": score(service / 5, 0.03),
+                    "token_f1": score(service / 2, 0.02),
+                },
+                "tasks": {
+                    "piqa": accuracies(0.53 if item != "reference" else 0.68, 0.05),
+                    "openbookqa": accuracies(0.24, 0.043),
+                },
+            }
+        case "export":
+            quantised = {"F16": {"bytes": 10_700_000}, "Q8_0": {"bytes": 5_800_000}, "Q4_K_M": {"bytes": 3_900_000}}
+            return {"bytes": 21_400_000} if item == "hf" else {"files": quantised}
+        case "index":
+            return {"documents": 5000, "passages": 9100, "dimension": 384, "sources": {"wiki": 5000, "awscli": 4100}}
+    raise ValueError(f"what does the stage {name} measure?")
+
+
+def _write_curves(folder: Path, steps: int, first: float, last: float) -> None:
+    step = np.arange(10, steps + 1, 10)
+    noise = np.random.default_rng(0).normal(0, 0.05, len(step))
+    loss = last + (first - last) * np.exp(-6 * (step - step[0]) / steps) + noise * (step > step[0])
+    rows = ["step,tokens,loss,learning_rate,gradient_norm"]
+    rows += [f"{s},{s * 4096},{value:.4f},0.004,0.7" for s, value in zip(step, loss, strict=True)]
+    (folder / "train.csv").write_text("\n".join(rows) + "\n")
+    rows = ["step,tokens,loss"] + [
+        f"{s},{s * 4096},{value + 0.1:.4f}" for s, value in zip(step[9::10], loss[9::10], strict=True)
+    ]
+    (folder / "val.csv").write_text("\n".join(rows) + "\n")

@@ -1,0 +1,255 @@
+"""The stage `report`, run for real over a fake reports/ tree, and read back as a browser would."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from lib import params as parameters
+from lib.pipeline import SmeltError, declarations, execute
+from lib.report import documents, lineage
+from lib.report.results import Results
+from stages import report
+from tests.report.reports import REPOSITORY, score, write_json, write_repository
+
+VOID = {"meta", "br", "hr", "img", "input", "link"}
+
+
+class Page(HTMLParser):
+    """Elements, attributes, text and table rows of a page; fails on elements that do not nest."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.html = html.replace("\N{NO-BREAK SPACE}", " ")
+        self.elements: Counter[str] = Counter()
+        self.attributes: list[tuple[str, str, str]] = []
+        self.rows: list[list[str]] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(self.html)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements[tag] += 1
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self._open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("th", "td"):
+            self.rows[-1].append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements[tag] += 1
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" in self._open:
+            return
+        self.text += data
+        if self._open[-1:] in (["th"], ["td"]):
+            self.rows[-1][-1] += data
+
+    def row(self, *start: str) -> list[str]:
+        """The one row that starts with these cells."""
+        (found,) = [row for row in self.rows if tuple(row[: len(start)]) == start]
+        return found
+
+
+def build(root: Path) -> Page:
+    execute(root, "report", None, report.main.__wrapped__)
+    return Page((root / "reports/index.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    root = tmp_path_factory.mktemp("plain")
+    write_repository(root)
+    return build(root)
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """A run where nearly everything optional is missing, and texts that try to break out of the page."""
+    root = tmp_path_factory.mktemp("odd")
+    files = write_repository(root)
+    for path, content in files.items():
+        match path.split("/")[1:]:
+            case ["collect" | "clean" as stage, source, "metrics.json"]:
+                content[stage][source] |= {"rejected": 0, "reasons": {}}
+                if source != "internal":
+                    content[stage][source] |= {"documents": 850, "documents_in": 850, "documents_out": 850}
+            case ["dedup", "metrics.json"]:
+                content["dedup"] |= {"rejected": 0, "reasons": {"exact_duplicate": 0, "near_duplicate": 0}}
+                for source in content["dedup"]["sources"].values():
+                    source["documents_in"] = source["documents_out"]
+            case ["encode", "metrics.json"]:
+                content["encode"]["baselines"] = dict.fromkeys(content["encode"]["baselines"], None) | {
+                    "bytes": 0,
+                    "documents": 0,
+                }
+            case ["evaluate", model, "metrics.json"]:
+                values = content["evaluate"][model]
+                values["bits_per_byte"] = {"overall": score(None, None), "sources": {}}
+                values["commands"] = {"examples": 0} | dict.fromkeys(
+                    ("service", "exact_match", "token_f1"), score(None, None)
+                )
+                values["tasks"]["piqa"]["accuracy"] = score(1.0, None)
+            case ["evaluate", "chat", "samples.json"]:
+                content[0]["answer"] = "</pre></dd><script>alert(1)</script><img src=x onerror=alert(2)>"
+                content[1]["prompt"] = "{{ 7 * 7 }} & <svg onload=alert(3)>"
+            case [*_, "run.json"]:
+                content["energy_joules"] = None
+        write_json(root / path, content)
+    return build(root)
+
+
+def test_every_report_of_every_stage_is_read() -> None:
+    stages = declarations(REPOSITORY)
+    written = {path for name, stage in stages.items() if name != "report" for path in stage.outs}
+    assert {path for path in written if path.startswith("reports/")} == set(stages["report"].data)
+
+
+@pytest.mark.parametrize("name", ["page", "odd"])
+def test_nothing_runs_and_nothing_is_fetched(name: str, request: pytest.FixtureRequest) -> None:
+    page: Page = request.getfixturevalue(name)
+    assert not page.elements.keys() & {
+        "script",
+        "link",
+        "iframe",
+        "object",
+        "embed",
+        "img",
+        "base",
+        "form",
+        "foreignobject",
+    }
+    assert ("meta", "content", "default-src 'none'; style-src 'unsafe-inline'") in page.attributes
+    for tag, attribute, value in page.attributes:
+        assert not attribute.startswith("on"), (tag, attribute)
+        assert attribute not in ("src", "srcset", "action", "data")
+        if attribute in ("href", "xlink:href"):
+            assert value.startswith("#")
+    assert "url(" not in page.html
+    assert "@import" not in page.html
+    assert "://" not in page.html
+    assert len(page.html.encode()) < 500_000
+
+
+def test_links_lead_somewhere_and_ids_are_unique(page: Page) -> None:
+    ids = [value for _, attribute, value in page.attributes if attribute == "id"]
+    assert len(ids) == len(set(ids))
+    links = [value[1:] for _, attribute, value in page.attributes if attribute == "href"]
+    assert set(links) == set(ids)
+
+
+def test_charts_are_drawn_in_the_colours_of_the_page_and_have_words(page: Page) -> None:
+    assert page.elements["svg"] == page.elements["figure"] == page.elements["figcaption"] == 9
+    labels = [value for tag, attribute, value in page.attributes if (tag, attribute) == ("svg", "aria-label")]
+    assert len(labels) == 9
+    assert all(len(label) > 40 for label in labels)
+    defined = set(re.findall(r"(--[a-z]+):", page.html))
+    assert set(re.findall(r"var\((--[a-z]+)\)", page.html)) <= defined
+    # Both schemes define every colour.
+    light, dark = re.findall(r":root \{(.*?)\}", page.html, re.DOTALL)
+    assert re.findall(r"--[a-z]+", light) == re.findall(r"--[a-z]+", dark)
+
+
+def test_text_of_models_and_documents_is_text(odd: Page) -> None:
+    assert "</pre></dd><script>alert(1)</script><img src=x onerror=alert(2)>" in odd.text
+    assert "{{ 7 * 7 }} & <svg onload=alert(3)>" in odd.text
+
+
+def test_summary_and_tables_show_what_was_measured(page: Page) -> None:
+    assert (
+        "1.500 ± 0.012 bits per byte: 40.0% below a unigram model and 25.0% above SmolLM2" in page.text
+    )  # 1.5, 2.5, 1.2
+    assert "right service in 62.0 ± 4.0% and gives the exact command in 12.4 ± 3.0%" in page.text
+    assert "it was 2.0% and 0.4%" in page.text
+    assert "PIQA: 53.0 ± 5.0%, which cannot be told from guessing (50%)" in page.text
+
+    # 0.68 is 3.6 standard errors above 0.5, 0.53 is 0.6.
+    assert page.row("PIQA") == ["PIQA", "53.0 ± 5.0% ≈", "53.0 ± 5.0% ≈", "68.0 ± 5.0%", "50%", "100"]
+    # Against zstd's 2.8: 1.5, 1.6 and 1.2.
+    assert page.row("all, against zstd (2.800)")[1:] == ["46.4% below", "42.9% below", "57.1% below"]
+    assert page.row("service right")[1:] == ["2.0 ± 4.0%", "62.0 ± 4.0%", "31.0 ± 4.0%"]
+    assert page.row("models/export/gguf", "GGUF Q4_K_M")[2] == "3.9 MB"
+    assert page.row("collect (7 runs)")[3] == "0.28 Wh"  # 36 J * (1 + 2 + ... + 7)
+
+
+def test_rejects_add_up(page: Page) -> None:
+    assert page.row("wiki", "1,000") == ["wiki", "1,000", "40", "60", "50", "850", "85.0%"]
+    assert page.row("all", "6,000") == ["all", "6,000", "240", "360", "300", "5,100", "85.0%"]
+    assert page.row("internal", "0", "0", "0", "0", "0")[-1] == "–"
+    assert "6,000 documents read = 5,100 kept + 900 rejected" in page.text
+    assert page.row("wiki", "clean", "min_words")[-1] == "50"
+
+
+def test_a_lost_document_is_said(tmp_path: Path) -> None:
+    files = write_repository(tmp_path)
+    clean = files["reports/clean/wiki/metrics.json"]
+    clean["clean"]["wiki"]["reasons"]["min_words"] -= 3
+    write_json(tmp_path / "reports/clean/wiki/metrics.json", clean)
+    section = documents.rejected(Results(tmp_path.joinpath), parameters.load(tmp_path / "params.yaml").sources)
+    assert section.blocks[0].text.startswith("The counts do not add up: wiki (+3).")
+    assert section.blocks[0].warning
+
+
+def test_what_is_missing_looks_right(odd: Page) -> None:
+    assert "5,100 documents read = 5,100 kept + 0 rejected" in odd.text
+    assert "Documents rejected, by stage" not in odd.text  # no empty chart
+    assert "not readable on this machine" in odd.text
+    assert not re.search(r"\b(None|nan|null ±)\b", odd.text)
+    assert "PIQA: 100.0 ± ?%, which cannot be told from guessing" in odd.text
+    assert odd.row("all sources") == ["all sources", "–", "–", "–"]
+    assert "No documents in: internal." in odd.text
+
+
+def test_lineage_names_hashes_parameters_and_versions(page: Page) -> None:
+    assert page.row("pretrain", "data/tokens")[2].endswith("79")  # 100 + 21, in hexadecimal
+    params = parameters.load(REPOSITORY / "params.yaml")
+    assert page.row("pretrain.learning_rate")[1] == str(params.pretrain.learning_rate)
+    assert page.row("pretrain.betas")[1] == str(list(params.pretrain.betas))
+    assert page.row("sources.wiki.weight")[1] == str(params.sources["wiki"].weight)
+    assert page.row("model.layers")[1] == "null"
+    assert page.row("python") == ["python", "3.11.7"]
+    assert page.row("commit")[1] == "no git commit here"
+    assert page.row("CC-BY-SA-3.0")[2] == "700"
+
+
+def test_a_report_that_is_no_json_is_one_clear_message(tmp_path: Path) -> None:
+    write_repository(tmp_path)
+    (tmp_path / "reports/pretrain/metrics.json").write_text("{")
+    with pytest.raises(SmeltError, match=r"reports/pretrain/metrics\.json is not JSON"):
+        build(tmp_path)
+    assert not list((tmp_path / "reports").glob("*index.html*"))
+
+
+def test_the_commit_and_what_differs_from_it(tmp_path: Path) -> None:
+    def git(*arguments: str) -> str:
+        identity = ("-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false")
+        return subprocess.run(
+            ["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    git("init", "--quiet")
+    (tmp_path / "params.yaml").write_text("seed: 1")
+    git("add", "params.yaml")
+    git("commit", "--quiet", "--message", "one")
+    commit = ["commit", git("rev-parse", "HEAD")]
+    (tmp_path / "dvc.lock").write_text("")  # a run writes these itself
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports/run.json").write_text("{}")
+    assert lineage.origin(tmp_path) == [commit, ["uncommitted changes", "none"]]
+    (tmp_path / "params.yaml").write_text("seed: 2")
+    (tmp_path / "new.py").write_text("")
+    assert lineage.origin(tmp_path) == [commit, ["uncommitted changes", "params.yaml, new.py"]]
