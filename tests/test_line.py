@@ -1,0 +1,181 @@
+"""The whole line through real DVC on little data: what runs, what does not, what survives a kill, what can be shared.
+
+The tests share one workspace and follow each other; each leaves it up to date.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from lib.pipeline import declarations
+from tests.workspace import ROOT, Workspace, ran
+
+pytestmark = pytest.mark.slow
+EVERYTHING = set(declarations(ROOT))
+
+
+@pytest.fixture(scope="module")
+def line(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    workspace = Workspace.copy(tmp_path_factory.mktemp("line") / "smelt")
+    assert workspace.repro() == EVERYTHING
+    workspace.commit("first run")
+    return workspace
+
+
+def metrics(line: Workspace, *path: str) -> dict:
+    return json.loads(line.folder.joinpath("reports", *path).read_text())
+
+
+def test_everything_that_was_promised_is_there(line: Workspace) -> None:
+    assert "Data and pipelines are up to date" in line.dvc("status")
+    for stage in declarations(line.folder).values():
+        assert all((line.folder / out).exists() for out in stage.outs)
+    exported = {path.name for path in (line.folder / "models/export/gguf").iterdir()}
+    assert exported >= {"tiny-F16.gguf", "tiny-Q8_0.gguf", "tiny-Q4_K_M.gguf"}
+    assert "data/internal is empty" not in (line.folder / "reports/index.html").read_text()
+    assert not list(line.folder.rglob("*.partial"))
+    assert not [path for path in (line.folder / ".scratch").rglob("*") if path.suffix != ".lock"]
+    assert line.run("git", "status", "--porcelain") == ""
+
+
+def test_documents_in_equal_documents_out_plus_rejects(line: Workspace) -> None:
+    total = 0
+    for name in ("internal", "awscli", "wiki", "boolq", "factbook", "fiction", "networkx"):
+        collected = metrics(line, "collect", name, "metrics.json")["collect"][name]
+        cleaned = metrics(line, "clean", name, "metrics.json")["clean"][name]
+        assert cleaned["documents_in"] == collected["documents"]
+        assert cleaned["documents_in"] == cleaned["documents_out"] + sum(cleaned["reasons"].values())
+        total += cleaned["documents_out"]
+    dedup = metrics(line, "dedup", "metrics.json")["dedup"]
+    assert dedup["documents_in"] == total == dedup["documents_out"] + sum(dedup["reasons"].values())
+
+
+def test_a_second_repro_does_nothing(line: Workspace) -> None:
+    assert line.repro() == set()
+
+
+def test_a_parameter_reruns_what_depends_on_it(line: Workspace) -> None:
+    line.set({"finetune": {"learning_rate": 0.0015}})
+    assert line.repro() == {"finetune", "evaluate@chat", "export@hf", "export@gguf", "report"}
+    line.commit("another learning rate")
+
+
+def test_an_edit_in_a_package_reruns_what_imports_it(line: Workspace) -> None:
+    with (line.folder / "lib/rag/chunk.py").open("a") as file:
+        file.write("# An edit that changes no result.\n")
+    assert line.repro() == {"index", "report"}  # the report shows how long it took
+    line.commit("an edit")
+
+
+def test_a_document_reruns_its_own_source(line: Workspace) -> None:
+    document = line.folder / "data/internal/handbook.md"
+    document.write_text("# Holidays\n\n" + "Everyone has thirty days of holiday a year, and takes them. " * 10)
+    assert ran(line.dvc("repro", "--dry", "dedup")) == {"collect@internal", "clean@internal", "dedup"}
+    document.unlink()
+    assert line.repro() == set()
+
+
+def test_killed_training_continues_to_the_same_bits(line: Workspace) -> None:
+    before = line.outs()
+    line.set({"pretrain": {"learning_rate": 0.003}})
+    process = line.start("dvc", "repro", "pretrain")
+    checkpoints = line.folder / ".scratch" / "pretrain"
+    deadline = time.monotonic() + 120
+    while not list(checkpoints.glob("*/step-*")):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not (line.folder / "models/base").exists()
+
+    output = line.dvc("repro", "pretrain")
+    assert "continuing from step" in output
+    resumed = line.outs()["models/base"]
+    line.dvc("repro", "--single-item", "--force", "--no-run-cache", "pretrain")
+    assert line.outs()["models/base"] == resumed != before["models/base"]
+
+    line.set({"pretrain": {"learning_rate": 0.004}})  # as it was: DVC remembers, and trains nothing
+    assert "pretrain" not in line.repro()
+    assert line.outs()["models/base"] == before["models/base"]
+
+
+def test_a_second_writer_is_refused(line: Workspace) -> None:
+    line.set({"pretrain": {"learning_rate": 0.002, "tokens": 400_000}})
+    first = line.start("python", "-m", "stages.pretrain")
+    while not list((line.folder / ".scratch/pretrain").glob("*/step-*")):
+        assert first.poll() is None, first.communicate()[0]
+        time.sleep(0.01)
+    assert "is running this stage already" in line.stage("pretrain", fails=True)
+    first.terminate()
+    output, _ = first.communicate()
+    assert first.returncode == 143
+    assert "stopped by SIGTERM" in output
+    assert "Traceback" not in output
+    line.set({"pretrain": {"learning_rate": 0.004, "tokens": 40960}})
+    line.dvc("checkout", "--force")
+
+
+def test_an_edit_during_a_run_is_not_recorded_as_its_cause(line: Workspace) -> None:
+    line.set({"pretrain": {"learning_rate": 0.002}})
+    process = line.start("dvc", "repro", "pretrain")
+    while not list((line.folder / ".scratch/pretrain").glob("*/step-*")):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    line.set({"pretrain": {"learning_rate": 0.004}})
+    output, _ = process.communicate()
+    assert process.returncode != 0
+    assert "pretrain changed while pretrain was running" in output
+    line.dvc("repro")
+
+
+def test_experiments_run_and_are_listed(line: Workspace) -> None:
+    line.commit("before experiments")
+    assert ran(line.dvc("exp", "run", "--set-param", "finetune.learning_rate=0.001")) >= {"finetune"}
+    line.dvc("exp", "run", "--temp", "--copy-paths", "data/internal", "--set-param", "index.top_k=2")
+    for top_k in (3, 5):
+        line.dvc("exp", "run", "--queue", "--copy-paths", "data/internal", "--set-param", f"index.top_k={top_k}")
+    line.dvc("queue", "start", "--jobs", "1")
+    deadline = time.monotonic() + 240
+    while any(word in line.dvc("queue", "status") for word in ("Queued", "Running")):
+        assert time.monotonic() < deadline
+        time.sleep(1)
+    listed = json.loads(line.dvc("exp", "show", "--json"))
+    (_, baseline), *_ = [(None, entry) for entry in listed if entry.get("experiments")]
+    found = [revision["data"] for entry in baseline["experiments"] for revision in entry["revs"]]
+    assert len(found) == 4
+    rates = {data["params"]["params.yaml"]["data"]["finetune"]["learning_rate"] for data in found}
+    assert rates == {0.001, 0.0015}
+    assert {data["params"]["params.yaml"]["data"]["index"]["top_k"] for data in found} == {2, 3, 4, 5}
+    assert all("reports/evaluate/chat/metrics.json" in data["metrics"] for data in found)
+    line.run("git", "checkout", "--", ".")
+    line.dvc("checkout", "--force")
+    assert line.repro() == set()
+
+
+def test_a_fresh_clone_pulls_and_has_nothing_to_do(line: Workspace, tmp_path: Path) -> None:
+    line.dvc("remote", "add", "--local", "--default", "shared", str(tmp_path / "remote"))
+    line.dvc("push")
+    line.run("git", "clone", "--quiet", str(line.folder), str(tmp_path / "clone"))
+    clone = Workspace(tmp_path / "clone")
+    clone.dvc("remote", "add", "--local", "--default", "shared", str(tmp_path / "remote"))
+    clone.dvc("pull", "--allow-missing")
+    assert (clone.folder / "models/export/gguf/tiny-Q8_0.gguf").stat().st_size > 100_000
+    assert (clone.folder / "reports/index.html").exists()
+    assert ran(clone.dvc("repro", "--pull", "--allow-missing")) == set()
+
+
+def test_another_folder_gives_the_same_results(line: Workspace, tmp_path: Path) -> None:
+    other = Workspace.copy(tmp_path / "another place")
+    other.set({"finetune": {"learning_rate": 0.0015}})
+    other.repro("models/export/gguf", "models/export/hf", "models/index", "reports/evaluate/chat/metrics.json")
+    made, expected = other.outs(), line.outs()
+    differing = [path for path in made if made[path] != expected[path]]
+    assert not differing
+    assert {"models/export/gguf", "models/index"} <= made.keys()

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from lib.params import ParamsError, load
+from lib.preset import apply, overlay
+from tests.workspace import ROOT
+
+
+def changed(tmp_path: Path, changes: dict) -> Path:
+    yaml = YAML()
+    values = yaml.load(ROOT / "params.yaml")
+    overlay(values, changes)
+    yaml.dump(values, tmp_path / "params.yaml")
+    return tmp_path / "params.yaml"
+
+
+def test_the_default_is_valid() -> None:
+    assert load(ROOT / "params.yaml").sources["wiki"].licence == "CC-BY-SA-4.0"
+
+
+def test_scientific_notation_is_a_number(tmp_path: Path) -> None:
+    """PyYAML reads 1e-3 as text; DVC writes such numbers (`-S pretrain.learning_rate=0.000001`)."""
+    text = (ROOT / "params.yaml").read_text().replace("learning_rate: 2.0e-3", "learning_rate: 1e-06")
+    (tmp_path / "params.yaml").write_text(text)
+    assert load(tmp_path / "params.yaml").finetune.learning_rate == 1e-6
+
+
+def test_all_errors_are_shown_at_once(tmp_path: Path) -> None:
+    path = changed(tmp_path, {"pretrain": {"learning_rate": -1, "tokens": "many"}, "mix": {"test": 1.5}})
+    text = path.read_text().replace("  rank: 16", "  rank: 16\n  lora_rank: 16")
+    path.write_text(text)
+    with pytest.raises(ParamsError) as caught:
+        load(path)
+    message = str(caught.value)
+    assert message.startswith("params.yaml has 4 errors:")
+    for part in (
+        "pretrain.learning_rate",
+        "(is -1)",
+        "pretrain.tokens",
+        "mix.test",
+        "finetune.lora_rank: unknown parameter",
+    ):
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sources": {"wiki": {"rules": "poetry"}}}, "sources.wiki.rules: clean has no rules 'poetry'"),
+        ({"sources": {"wiki": {"sha256": "abc"}}}, "sources.wiki.sha256"),
+        ({"sources": {"wiki": {"package": "wiki>=1"}}}, "sources.wiki.package"),
+        ({"sources": {"internal": {"input": "/etc"}}}, "input must be a folder inside the repository"),
+        ({"sources": {"wiki": {"weight": -1}}}, "sources.wiki.weight"),
+        ({"index": {"overlap_tokens": 250}}, "overlap_tokens must be smaller"),
+        ({"seed": None}, "seed"),
+    ],
+)
+def test_what_cannot_be_is_named(tmp_path: Path, changes: dict, message: str) -> None:
+    with pytest.raises(ParamsError) as caught:
+        load(changed(tmp_path, changes))
+    assert message in str(caught.value)
+
+
+def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match="is missing"):
+        load(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("seed: [1")
+    with pytest.raises(ParamsError, match="is not valid YAML"):
+        load(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("preset", sorted((ROOT / "presets").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_preset_changes_what_it_names_and_keeps_the_comments(tmp_path: Path, preset: Path) -> None:
+    path = tmp_path / "params.yaml"
+    shutil.copyfile(ROOT / "params.yaml", path)
+    changes = YAML(typ="safe").load(preset)
+    apply(path, changes)
+    after = YAML(typ="safe").load(path)
+    expected = YAML(typ="safe").load(ROOT / "params.yaml")
+    overlay(expected, changes)
+    assert after == expected
+    assert path.read_text().count("#") == (ROOT / "params.yaml").read_text().count("#")
+
+
+def test_a_preset_that_cannot_be_leaves_params_alone(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    shutil.copyfile(ROOT / "params.yaml", path)
+    for changes in ({"pretrain": {"learning_rates": 1}}, {"pretrain": {"learning_rate": -1}}):
+        with pytest.raises(ParamsError, match=r"learning_rate"):
+            apply(path, changes)
+    assert path.read_bytes() == (ROOT / "params.yaml").read_bytes()
+    assert list(tmp_path.iterdir()) == [path]
