@@ -1,7 +1,7 @@
 # `make` lists the targets. Each one that needs Python makes .venv first and works by itself.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check exp chat lineage push pull unlock graph clean
+.PHONY: help setup repro test check exp preset chat lineage push pull unlock graph clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -44,6 +44,9 @@ exp: setup ## run an experiment: make exp SET="pretrain.learning_rate=2e-3 seed=
 	  { echo "Not in git, so they would be missing from the experiment: $$untracked"; echo "git add them first"; exit 1; }
 	@test -z "$(TEMP)$(QUEUE)" || git diff --quiet -- lib stages || echo "Note: unstaged edits of lib/ and stages/ are part of this experiment"
 	$(BIN)/dvc exp run $(if $(QUEUE),--queue)$(if $(TEMP),--temp) $(if $(TEMP)$(QUEUE),--copy-paths data/internal) $(foreach value,$(SET),-S $(value))
+
+preset: setup ## lay a preset over params.yaml: make preset NAME=smoke
+	@$(BIN)/python -m lib.preset $(NAME)
 
 chat: setup ## talk to the exported model in the terminal; /docs answers from the documents, with citations
 	@$(BIN)/python -m lib.serve.terminal $(ARGS)

@@ -84,6 +84,7 @@ class Trainer:
         self._train, self._val, self._steps, self._batch_rows, self._seed = train, val, steps, batch_rows, seed
         torch.manual_seed(seed)
         torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs time
         self._accelerator = Accelerator(
             cpu=backend.name == "cpu", mixed_precision="bf16" if backend.bf16 else "no", rng_types=[]
         )
