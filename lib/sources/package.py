@@ -8,7 +8,6 @@ network gets its data. This module stands alone: stage `assets` depends on it an
 from __future__ import annotations
 
 import fnmatch
-import hashlib
 import os
 import re
 import subprocess
@@ -19,7 +18,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
 from lib.params import Package
-from lib.pipeline import SmeltError
+from lib.pipeline import SmeltError, hash_file
 
 CACHE = "data/wheels"
 _NO_NETWORK = re.compile(r"connection broken|NewConnectionError|NameResolution|timed out|Max retries|ProxyError")
@@ -46,11 +45,6 @@ def _cached(package: Package, cache: Path) -> list[Path]:
     return found
 
 
-def sha256(path: Path) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def fetch(package: Package, cache: Path, log: Callable[[str], None]) -> Path:
     """The wheel's path in `cache`, downloaded if it is not there, with the right sha256.
 
@@ -62,7 +56,7 @@ def fetch(package: Package, cache: Path, log: Callable[[str], None]) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     wrong = []
     for path in _cached(package, cache):
-        if (found := sha256(path)) == package.sha256:
+        if (found := hash_file(path)) == package.sha256:
             return path
         aside = path.with_name(f"wrong-{path.name}")
         os.replace(path, aside)
@@ -71,7 +65,7 @@ def fetch(package: Package, cache: Path, log: Callable[[str], None]) -> Path:
     log(f"downloading {package.package}")
     with tempfile.TemporaryDirectory(prefix=".download-", dir=cache) as temporary:
         downloaded = _download(package, Path(temporary), cache, wrong)
-        if (found := sha256(downloaded)) != package.sha256:
+        if (found := hash_file(downloaded)) != package.sha256:
             raise SmeltError(
                 f"{downloaded.name}, as pip downloaded it, has the wrong content:\n"
                 f"  expected sha256 {package.sha256}\n"

@@ -1,7 +1,7 @@
 """Heuristic filters on a document's words and lines, after Gopher (Rae et al. 2021, https://arxiv.org/abs/2112.11446).
 
 datatrove's own Gopher filters split words with spaCy, at 0.3 MB/s. These rules need no more than blanks, so one split
-serves all of them, at some 15 MB/s.
+serves all of them.
 """
 
 from __future__ import annotations
