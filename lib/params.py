@@ -155,6 +155,9 @@ class Optimization(Section):
 
 
 class Pretrain(Optimization):
+    optimizer: Literal["muon", "adamw"]
+    embedding_learning_rate: Annotated[float, Field(gt=0, le=1)]
+    head_learning_rate: Annotated[float, Field(gt=0, le=1)]
     tokens: Positive
     batch_tokens: Positive
 

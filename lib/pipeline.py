@@ -149,6 +149,13 @@ def hash_path(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _lookup(value: Any, name: str) -> Any:
+    """The entry of nested sections and mappings at a dotted name."""
+    for part in name.split("."):
+        value = value[part] if isinstance(value, dict) else getattr(value, part)
+    return value
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
@@ -179,7 +186,7 @@ class Run:
             raise SmeltError(f"dvc.yaml has no stage {self.id!r}{hint}")
         self.declared = known[self.id]
         self.reports = root / "reports" / name / (item or "")
-        self._all_params = parameters.load(root / "params.yaml")
+        self._params = parameters.load(root / "params.yaml")
         self._staged: dict[str, Path] = {}
         self.observed: dict[
             str, Any
@@ -195,13 +202,7 @@ class Run:
         """The typed value of a section (`pretrain`) or a key (`export.name`) that dvc.yaml declares for this stage."""
         if name not in self.declared.params:
             raise SmeltError(f"stage {self.id} reads the parameter {name!r}, which dvc.yaml does not declare for it")
-        return self._value(name)
-
-    def _value(self, name: str) -> Any:
-        value: Any = self._all_params
-        for part in name.split("."):
-            value = value[part] if isinstance(value, dict) else getattr(value, part)
-        return value
+        return _lookup(self._params, name)
 
     def dep(self, path: str) -> Path:
         """A declared dependency, or a path below one.
@@ -268,20 +269,11 @@ class Run:
     def _code_and_params(self) -> dict[str, Any]:
         with open(self.root / "pyproject.toml", "rb") as stream:
             project = tomllib.load(stream)
-        pins = {}
-        for name in self.declared.pins:
-            pins[name] = functools.reduce(lambda value, part: value[part], name.split("."), project)
         values = parameters.load(self.root / "params.yaml")
-        chosen = {}
-        for name in self.declared.params:
-            value: Any = values
-            for part in name.split("."):
-                value = value[part] if isinstance(value, dict) else getattr(value, part)
-            chosen[name] = _plain(value)
         return {
             "code": {path: hash_path(self.root / path) for path in self.declared.code},
-            "params": chosen,
-            "pins": pins,
+            "params": {name: _plain(_lookup(values, name)) for name in self.declared.params},
+            "pins": {name: _lookup(project, name) for name in self.declared.pins},
         }
 
     def _check_identity(self) -> None:

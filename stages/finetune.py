@@ -15,6 +15,7 @@ from lib.trainers import lora
 from lib.trainers.loader import Conversations
 from lib.trainers.loop import Trainer
 from lib.trainers.objectives import transformers_logits
+from lib.trainers.optimizers import for_finetuning
 
 
 def read_conversations(path: Path, tokenizer: Tokenizer, longest: int) -> tuple[Conversations, int]:
@@ -47,8 +48,9 @@ def main(run: Run) -> None:
     run.log(f"{trainable:,} trainable parameters, {len(train)} conversations ({too_long} too long), {steps} steps")
 
     trainer = Trainer(
-        run, select_backend(), model, transformers_logits, settings, train, val, steps, settings.batch_rows, seed
-    )
+        run, select_backend(), model, for_finetuning(model, settings), transformers_logits, settings, train, val,
+        steps, settings.batch_rows, seed,
+    )  # fmt: skip
     untrained = trainer.validate()
     history = trainer.fit()
 

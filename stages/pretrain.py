@@ -11,6 +11,7 @@ from lib.pipeline import Run, SmeltError, hash_file, stage
 from lib.trainers.loader import TokenBlocks
 from lib.trainers.loop import Trainer
 from lib.trainers.objectives import decoder_logits
+from lib.trainers.optimizers import for_pretraining
 
 
 @stage
@@ -35,7 +36,8 @@ def main(run: Run) -> None:
     epochs = steps * rows / len(train)
     run.log(f"{config.parameters:,} parameters, {steps} steps of {settings.batch_tokens} tokens, {epochs:.2f} epochs")
 
-    trainer = Trainer(run, select_backend(), model, decoder_logits, settings, train, val, steps, rows, seed)
+    optimizers = for_pretraining(model, settings)
+    trainer = Trainer(run, select_backend(), model, optimizers, decoder_logits, settings, train, val, steps, rows, seed)
     history = trainer.fit()
 
     huggingface.save(model, tokenizer, run.out("models/base"))

@@ -123,7 +123,8 @@ class Decoder(nn.Module):
         """Truncated normal with std 1/sqrt(fan-in); projections that write to the residual stream start at zero.
 
         A zero output projection makes every block the identity at first, which trains faster (Zhang et al. 2019,
-        https://arxiv.org/abs/1901.09321; modded-nanogpt measures the same for small language models).
+        https://arxiv.org/abs/1901.09321; modded-nanogpt measures the same for small language models). Embeddings start
+        at the scale of a normed stream, an untied head near zero, as in nanochat.
         """
         generator = torch.Generator().manual_seed(seed)
 
@@ -134,11 +135,11 @@ class Decoder(nn.Module):
             if isinstance(module, nn.RMSNorm):
                 module.weight.fill_(1.0)
             elif isinstance(module, nn.Embedding):
-                normal(module.weight, 0.02)
+                normal(module.weight, 0.02 if self.config.tie_embeddings else 0.8)
             elif name.endswith(("o_proj", "down_proj")):
                 module.weight.zero_()
             elif name == "lm_head":
                 if not self.config.tie_embeddings:
-                    normal(module.weight, 0.02)
+                    normal(module.weight, 0.001)
             elif isinstance(module, nn.Linear):
                 normal(module.weight, 1 / math.sqrt(module.in_features))

@@ -2,7 +2,7 @@
 
 <folder>/step-00000200/
     model.safetensors        trained weights
-    optimizer.safetensors    <weight number>.<name of the state>, and the state of the random generator
+    optimizer.safetensors    <optimizer>.<weight>.<name of the state>, and the state of the random generator
     state.json               step, history, and what else the loop has to remember
 """
 
@@ -33,7 +33,9 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def save(folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+def save(
+    folder: Path, step: int, model: nn.Module, optimizers: list[torch.optim.Optimizer], state: dict[str, Any]
+) -> None:
     """Write the checkpoint of `step` (that many steps are done) and remove all but the last KEEP."""
     final, aside = folder / f"step-{step:08d}", folder / "writing"
     if aside.exists():
@@ -41,7 +43,8 @@ def save(folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optim
     aside.mkdir(parents=True)
     save_file({name: weight.contiguous() for name, weight in _trained(model).items()}, aside / "model.safetensors")
     moments = {
-        f"{number}.{name}": value.contiguous()
+        f"{place}.{number}.{name}": value.contiguous()
+        for place, optimizer in enumerate(optimizers)
         for number, states in optimizer.state_dict()["state"].items()
         for name, value in states.items()
     }
@@ -58,8 +61,8 @@ def save(folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optim
         shutil.rmtree(old)
 
 
-def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
-    """Load the newest checkpoint into model and optimizer; its state, or None when there is none."""
+def restore(folder: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, Any] | None:
+    """Load the newest checkpoint into model and optimizers; its state, or None when there is none."""
     found = sorted(folder.glob("step-*"))
     if not found:
         return None
@@ -72,9 +75,11 @@ def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) ->
             weight.copy_(saved[name])
     moments = load_file(found[-1] / "optimizer.safetensors")
     torch.set_rng_state(moments.pop("random"))
-    states: dict[int, dict[str, Tensor]] = {}
-    for key, value in moments.items():
-        number, _, name = key.partition(".")
-        states.setdefault(int(number), {})[name] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+    for place, optimizer in enumerate(optimizers):
+        states: dict[int, dict[str, Tensor]] = {}
+        for key, value in moments.items():
+            owner, number, name = key.split(".")
+            if int(owner) == place:
+                states.setdefault(int(number), {})[name] = value
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
     return json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))

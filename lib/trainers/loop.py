@@ -27,7 +27,7 @@ from lib.pipeline import Run, SmeltError
 from lib.trainers import checkpoints
 from lib.trainers.loader import IGNORED, Batch, Batches, batch_indices
 from lib.trainers.objectives import Forward, cross_entropy_sum
-from lib.trainers.optimizers import adamw
+from lib.trainers.optimizers import set_rates
 from lib.trainers.schedules import wsd
 
 
@@ -72,6 +72,7 @@ class Trainer:
         run: Run,
         backend: Backend,
         model: nn.Module,
+        optimizers: list[torch.optim.Optimizer],
         forward: Forward,
         settings: Optimization,
         train: Batches,
@@ -88,7 +89,7 @@ class Trainer:
         self._accelerator = Accelerator(
             cpu=backend.name == "cpu", mixed_precision="bf16" if backend.bf16 else "no", rng_types=[]
         )
-        self._model, self._optimizer = self._accelerator.prepare(model, adamw(model, settings))
+        self._model, *self._optimizers = self._accelerator.prepare(model, *optimizers)
         self.history = History()
         self.tokens = 0
         run.observed["device"] = backend.describe()
@@ -132,11 +133,8 @@ class Trainer:
 
     def _step(self, step: int) -> dict[str, float]:
         """One optimizer step; its loss per token and the norm of its gradient before clipping."""
-        rate = self._settings.learning_rate * wsd(
-            step, self._steps, self._settings.warmup_steps, self._settings.decay_fraction
-        )
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        factor = wsd(step, self._steps, self._settings.warmup_steps, self._settings.decay_fraction)
+        set_rates(self._optimizers, factor)
         inputs, labels = self._batch(step)
         # Every token weighs the same, however the batch is cut: the sum is divided by the tokens of the whole batch,
         # not by those of each micro-batch (https://github.com/huggingface/transformers/pull/34191).
@@ -152,10 +150,11 @@ class Trainer:
                 f"the loss is not finite at step {step} (loss {total}, gradient norm {norm}); "
                 f"lower {self._run.name}.learning_rate or lengthen {self._run.name}.warmup_steps"
             )
-        self._optimizer.step()
-        self._optimizer.zero_grad()
+        for optimizer in self._optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
         self.tokens += counted
-        return {"loss": total, "learning_rate": rate, "gradient_norm": norm}
+        return {"loss": total, "learning_rate": self._settings.learning_rate * factor, "gradient_norm": norm}
 
     def _micro_batches(self, inputs: np.ndarray, labels: np.ndarray) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         device = self._accelerator.device
@@ -182,13 +181,16 @@ class Trainer:
         self._model.train()
         return total / max(int((labels != IGNORED).sum()), 1)
 
+    def _unwrapped(self) -> tuple[nn.Module, list[torch.optim.Optimizer]]:
+        optimizers = [optimizer.optimizer for optimizer in self._optimizers]
+        return self._accelerator.unwrap_model(self._model), optimizers
+
     def _save(self, folder: Path, step: int) -> None:
         state: dict[str, Any] = {"tokens": self.tokens, "train": self.history.train, "val": self.history.val}
-        checkpoints.save(folder, step, self._accelerator.unwrap_model(self._model), self._optimizer.optimizer, state)
+        checkpoints.save(folder, step, *self._unwrapped(), state)
 
     def _restore(self, folder: Path) -> int:
-        model = self._accelerator.unwrap_model(self._model)
-        state = checkpoints.restore(folder, model, self._optimizer.optimizer)
+        state = checkpoints.restore(folder, *self._unwrapped())
         if state is None:
             return 0
         self.tokens, self.history = state["tokens"], History(state["train"], state["val"])

@@ -19,6 +19,7 @@ from lib.trainers import checkpoints
 from lib.trainers.loader import IGNORED, Batch, Conversations
 from lib.trainers.loop import Trainer
 from lib.trainers.objectives import decoder_logits
+from lib.trainers.optimizers import for_pretraining
 
 CPU = Backend("cpu", torch.device("cpu"), bf16=False)
 CONFIG = ModelConfig(
@@ -26,8 +27,9 @@ CONFIG = ModelConfig(
     rope_theta=10000.0, norm_eps=1e-6, qk_norm=True, tie_embeddings=False,
 )  # fmt: skip
 SETTINGS = Pretrain(
-    tokens=1, batch_tokens=1, micro_batch=8, learning_rate=1e-2, betas=(0.9, 0.95), weight_decay=0.1, clip_norm=1.0,
-    warmup_steps=2, decay_fraction=0.5, checkpoint_every=5, log_every=1, validate_every=10, validate_rows=4,
+    tokens=1, batch_tokens=1, micro_batch=8, optimizer="muon", learning_rate=1e-2, embedding_learning_rate=1e-2,
+    head_learning_rate=1e-2, betas=(0.9, 0.95), weight_decay=0.1, clip_norm=1.0, warmup_steps=2, decay_fraction=0.5,
+    checkpoint_every=5, log_every=1, validate_every=10, validate_rows=4,
 )  # fmt: skip
 
 
@@ -61,7 +63,10 @@ def trainer(scratch: Path, batches: object = None, steps: int = 20, **changes: o
     model.initialise(1)
     settings = SETTINGS.model_copy(update=changes)
     batches = batches or Counting()
-    return Trainer(FakeRun(scratch), CPU, model, decoder_logits, settings, batches, batches, steps, 8, seed=3)
+    optimizers = for_pretraining(model, settings)
+    return Trainer(
+        FakeRun(scratch), CPU, model, optimizers, decoder_logits, settings, batches, batches, steps, 8, seed=3
+    )
 
 
 def weights(run: Trainer) -> dict[str, torch.Tensor]:
@@ -78,9 +83,9 @@ def test_it_learns_to_count(tmp_path: Path) -> None:
     assert history.val[-1]["loss"] < 0.5
 
 
-@pytest.mark.parametrize("stop_at", [5, 7, 19])
-def test_a_stopped_run_ends_in_the_same_bits(tmp_path: Path, stop_at: int) -> None:
-    whole = trainer(tmp_path / "whole")
+@pytest.mark.parametrize(("stop_at", "optimizer"), [(5, "muon"), (7, "adamw"), (19, "muon")])
+def test_a_stopped_run_ends_in_the_same_bits(tmp_path: Path, stop_at: int, optimizer: str) -> None:
+    whole = trainer(tmp_path / "whole", optimizer=optimizer)
     whole.fit()
 
     class Stops(Counting):
@@ -93,9 +98,9 @@ def test_a_stopped_run_ends_in_the_same_bits(tmp_path: Path, stop_at: int) -> No
             return super().rows(indices)
 
     with pytest.raises(SystemExit) as stopped:
-        trainer(tmp_path / "stopped", Stops()).fit()
+        trainer(tmp_path / "stopped", Stops(), optimizer=optimizer).fit()
     assert stopped.value.code == 143
-    resumed = trainer(tmp_path / "stopped")
+    resumed = trainer(tmp_path / "stopped", optimizer=optimizer)
     resumed.fit()
     assert "continuing from step" in resumed._run.said[0]
     assert same(weights(whole), weights(resumed))
@@ -116,10 +121,11 @@ def test_optimizer_state_survives_a_checkpoint(tmp_path: Path) -> None:
     run = trainer(tmp_path, steps=5)
     run.fit()
     fresh = trainer(tmp_path, steps=5)
-    checkpoints.restore(tmp_path, fresh._model, fresh._optimizer.optimizer)
-    saved, restored = (one._optimizer.state_dict()["state"] for one in (run, fresh))
-    assert saved.keys() == restored.keys()
-    assert all(same(saved[number], restored[number]) for number in saved)
+    checkpoints.restore(tmp_path, *fresh._unwrapped())
+    for one, other in zip(run._optimizers, fresh._optimizers, strict=True):
+        saved, restored = one.state_dict()["state"], other.state_dict()["state"]
+        assert saved.keys() == restored.keys()
+        assert all(same(saved[number], restored[number]) for number in saved)
 
 
 @pytest.mark.parametrize("micro_batch", [1, 3, 8])
