@@ -12,20 +12,15 @@ import time
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
+from lib.params import load
 from lib.pipeline import declarations
+from lib.preset import overlay
 from tests.workspace import ROOT, Workspace, ran
 
 pytestmark = pytest.mark.slow
-EVERYTHING = set(declarations(ROOT))
-
-
-@pytest.fixture(scope="module")
-def line(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    workspace = Workspace.copy(tmp_path_factory.mktemp("line") / "smelt")
-    assert workspace.repro() == EVERYTHING
-    workspace.commit("first run")
-    return workspace
+RATE = load(ROOT / "params.yaml").pretrain.learning_rate
 
 
 def metrics(line: Workspace, *path: str) -> dict:
@@ -83,7 +78,7 @@ def test_a_document_reruns_its_own_source(line: Workspace) -> None:
 
 def test_killed_training_continues_to_the_same_bits(line: Workspace) -> None:
     before = line.outs()
-    line.set({"pretrain": {"learning_rate": 0.003}})
+    line.set({"pretrain": {"learning_rate": 0.013}})
     process = line.start("dvc", "repro", "pretrain")
     checkpoints = line.folder / ".scratch" / "pretrain"
     deadline = time.monotonic() + 120
@@ -101,13 +96,13 @@ def test_killed_training_continues_to_the_same_bits(line: Workspace) -> None:
     line.dvc("repro", "--single-item", "--force", "--no-run-cache", "pretrain")
     assert line.outs()["models/base"] == resumed != before["models/base"]
 
-    line.set({"pretrain": {"learning_rate": 0.004}})  # as it was: DVC remembers, and trains nothing
+    line.set({"pretrain": {"learning_rate": RATE}})  # as it was: DVC remembers, and trains nothing
     assert "pretrain" not in line.repro()
     assert line.outs()["models/base"] == before["models/base"]
 
 
 def test_a_second_writer_is_refused(line: Workspace) -> None:
-    line.set({"pretrain": {"learning_rate": 0.002, "tokens": 400_000}})
+    line.set({"pretrain": {"learning_rate": 0.012, "tokens": 400_000}})
     first = line.start("python", "-m", "stages.pretrain")
     while not list((line.folder / ".scratch/pretrain").glob("*/step-*")):
         assert first.poll() is None, first.communicate()[0]
@@ -118,21 +113,69 @@ def test_a_second_writer_is_refused(line: Workspace) -> None:
     assert first.returncode == 143
     assert "stopped by SIGTERM" in output
     assert "Traceback" not in output
-    line.set({"pretrain": {"learning_rate": 0.004, "tokens": 40960}})
+    line.set({"pretrain": {"learning_rate": RATE, "tokens": 40960}})
     line.dvc("checkout", "--force")
 
 
 def test_an_edit_during_a_run_is_not_recorded_as_its_cause(line: Workspace) -> None:
-    line.set({"pretrain": {"learning_rate": 0.002}})
+    line.set({"pretrain": {"learning_rate": 0.012}})
     process = line.start("dvc", "repro", "pretrain")
     while not list((line.folder / ".scratch/pretrain").glob("*/step-*")):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.01)
-    line.set({"pretrain": {"learning_rate": 0.004}})
+    line.set({"pretrain": {"learning_rate": RATE}})
     output, _ = process.communicate()
     assert process.returncode != 0
     assert "pretrain changed while pretrain was running" in output
     line.dvc("repro")
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes", "message"),
+    [
+        (["tokenizer"], {"tokenizer": {"vocab_size": 500_000}}, "but the training text supports only"),
+        (["pretrain"], {"model": {"heads": 3}}, "model.width (128) must be a multiple of model.heads (3)"),
+        (["pretrain"], {"model": {"context_length": 1000}}, "must be a multiple of model.context_length"),
+        (["collect", "wiki"], {"sources": {"wiki": {"members": ["nothing.json"]}}}, "has no member 'nothing.json'"),
+        (["chat"], {"chat": {"manual": -1}}, "chat.manual: Input should be greater than or equal to 0 (is -1)"),
+        (["clean", "poems"], {}, "dvc.yaml has no stage 'clean@poems'; there are: internal"),
+    ],
+)
+def test_bad_input_is_one_message_and_changes_nothing(
+    line: Workspace, stage: list[str], changes: dict, message: str
+) -> None:
+    text = (line.folder / "params.yaml").read_bytes()
+    values = YAML().load(text)
+    overlay(values, changes)
+    with (line.folder / "params.yaml").open("w") as file:
+        YAML().dump(values, file)
+    output = line.stage(*stage, fails=True)
+    (line.folder / "params.yaml").write_bytes(text)
+    assert message in output
+    assert "Traceback" not in output
+    assert len(output.strip().splitlines()) <= 3
+    assert line.repro() == set()
+
+
+def test_a_file_that_cannot_be_read_stops_its_source(line: Workspace) -> None:
+    broken = line.folder / "data/internal/contract.md"
+    broken.symlink_to("nowhere.md")
+    output = line.stage("collect", "internal", fails=True)
+    assert "contract.md" in output
+    assert "Traceback" not in output
+    broken.unlink()
+    assert line.repro() == set()
+
+
+def test_a_corpus_that_is_empty_after_filtering_is_said(line: Workspace) -> None:
+    rules = {"min_words": 100_000, "max_words": None}
+    line.set({"clean": {"prose": rules, "manual": rules, "code": rules}})
+    output = line.dvc("repro", "mix", fails=True)
+    assert "no training documents are left after cleaning (internal 0, awscli 0" in output
+    assert "Traceback" not in output
+    line.run("git", "checkout", "--", "params.yaml")
+    line.dvc("repro")
+    line.run("git", "checkout", "--", ".")
 
 
 def test_experiments_run_and_are_listed(line: Workspace) -> None:

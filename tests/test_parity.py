@@ -1,0 +1,142 @@
+"""One trained model, three runtimes: our decoder, transformers, and llama.cpp on the F16 file.
+
+Runs on the model of the pipeline test and, where `make repro` has been run, on the default's:
+
+    python -m pytest tests/test_parity.py -s -k default
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import llama_cpp
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from lib.model import huggingface
+from lib.tokenizer.chat_template import encode_chat
+from tests.workspace import ROOT
+
+pytestmark = pytest.mark.slow
+FP32 = 5e-4  # the same fp32 weights, other orders of summation
+FP16 = 0.05  # llama.cpp rounds the activations of F16 matrices to F16; logits have a standard deviation of about 3
+STEPS, PROMPTS = 64, 5
+
+
+@pytest.fixture(params=["tiny", "default"])
+def root(request: pytest.FixtureRequest) -> Path:
+    if request.param == "tiny":
+        return request.getfixturevalue("line").folder
+    if not list(ROOT.glob("models/export/gguf/*-F16.gguf")) or not (ROOT / "models/base/config.json").exists():
+        pytest.skip("needs the models of `make repro`")
+    return ROOT
+
+
+def questions(root: Path) -> list[list[dict[str, str]]]:
+    lines = (root / "data/chat/test.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["messages"][:1] for line in lines[:40]]
+
+
+def prompt_ids(root: Path, messages: list[dict[str, str]]) -> list[int]:
+    tokenizer = AutoTokenizer.from_pretrained(root / "models/chat")
+    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True)["input_ids"]
+
+
+def text_rows(root: Path) -> torch.Tensor:
+    """Four rows of held-out tokens."""
+    length = json.loads((root / "models/base/config.json").read_text())["max_position_embeddings"]
+    tokens = np.load(root / "data/tokens/test/00000.npy", mmap_mode="r")[: 4 * length]
+    return torch.from_numpy(tokens.astype(np.int64)).reshape(4, length)
+
+
+def halved(model: torch.nn.Module) -> torch.nn.Module:
+    """The weights that the F16 file has: matrices rounded, norms as they were."""
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                weight.copy_(weight.half().float())
+    return model.eval()
+
+
+def llama(root: Path, **options: object) -> llama_cpp.Llama:
+    (path,) = root.glob("models/export/gguf/*-F16.gguf")
+    return llama_cpp.Llama(str(path), n_ctx=0, verbose=False, **options)
+
+
+@torch.no_grad()
+def test_logits_of_our_decoder_equal_those_of_transformers(root: Path) -> None:
+    tokens = text_rows(root)
+    for name in ("base", "chat"):
+        ours = huggingface.load(root / "models" / name).eval()(tokens)
+        theirs = AutoModelForCausalLM.from_pretrained(root / "models" / name).eval()(tokens).logits
+        largest = (ours - theirs).abs().max().item()
+        print(f"\n{name}: decoder and transformers differ by at most {largest:.1e} (logits' std {theirs.std():.2f})")
+        assert largest < FP32
+
+
+@torch.no_grad()
+def test_logits_of_llama_cpp_equal_those_of_transformers(root: Path) -> None:
+    tokens = text_rows(root)
+    expected = halved(AutoModelForCausalLM.from_pretrained(root / "models/chat"))(tokens).logits
+    model = llama(root, logits_all=True)
+    largest = 0.0
+    for row, logits in zip(tokens, expected.numpy(), strict=True):
+        model.reset()
+        model.eval(row.tolist())
+        largest = max(largest, float(np.abs(np.array(model.scores[: len(row)]) - logits).max()))
+    print(f"\nllama.cpp (F16) and transformers differ by at most {largest:.1e} (logits' std {expected.std():.2f})")
+    assert largest < FP16
+
+
+@torch.no_grad()
+def test_greedy_text_is_identical(root: Path) -> None:
+    """The first prompts along which no two tokens are so close that rounding could swap them."""
+    ours = halved(huggingface.load(root / "models/chat"))
+    theirs = halved(AutoModelForCausalLM.from_pretrained(root / "models/chat"))
+    model = llama(root)
+    compared = skipped = 0
+    for messages in questions(root):
+        prompt = prompt_ids(root, messages)
+        if len(prompt) + STEPS > ours.config.context_length:
+            continue
+        expected, margin = list(prompt), float("inf")
+        for _ in range(STEPS):
+            best = theirs(torch.tensor([expected])).logits[0, -1].topk(2)
+            margin = min(margin, (best.values[0] - best.values[1]).item())
+            expected.append(int(best.indices[0]))
+        if margin < FP16:
+            skipped += 1
+            continue
+        own = list(prompt)
+        for _ in range(STEPS):
+            own.append(int(ours(torch.tensor([own]))[0, -1].argmax()))
+        assert own == expected
+        model.reset()
+        exported = list(prompt)
+        for token in model.generate(prompt, temp=0.0):
+            exported.append(token)
+            if len(exported) == len(expected):
+                break
+        assert exported == expected
+        compared += 1
+        if compared == PROMPTS:
+            break
+    print(f"\n{compared} prompts, {STEPS} greedy tokens each: identical; {skipped} passed over for near-ties")
+    assert compared == PROMPTS
+
+
+def test_a_rendered_chat_has_the_same_tokens_everywhere(root: Path) -> None:
+    messages = [
+        {"role": "user", "content": "How do I list 12 buckets in eu-west-1, s'il te plaît?"},
+        {"role": "assistant", "content": "aws s3 ls"},
+        {"role": "user", "content": "谢谢 👍🏽\n\n\tnow 3.14e-10"},
+    ]
+    tokenizer = AutoTokenizer.from_pretrained(root / "models/chat")
+    rendered = tokenizer.apply_chat_template(messages, tokenize=False)
+    ours = encode_chat(Tokenizer.from_file(str(root / "models/tokenizer/tokenizer.json")), messages)[0]
+    assert tokenizer(rendered, add_special_tokens=False)["input_ids"] == ours
+    assert llama(root, vocab_only=True).tokenize(rendered.encode(), add_bos=False, special=True) == ours
