@@ -1,14 +1,17 @@
 import json
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lib.params import Mix
 from lib.pipeline import SmeltError
 from lib.sources.limit import spread
 from lib.sources.records import Item
 from lib.text.documents import Document, read_documents, read_table
+from lib.text.mix import split_of
 from tests.sources.test_package import make_wheel
 from tests.text import project
 
@@ -141,6 +144,15 @@ def test_a_limit_takes_from_everywhere_and_keeps_what_a_smaller_one_took() -> No
     assert min(places) < 200
     assert max(places) > 800
     assert set(spread(items(list(range(999, -1, -1))), 50)) == set(small)
+
+
+def test_a_limit_has_documents_of_every_split() -> None:
+    """The split is a hash of the id as well: the same hash here would take test documents only."""
+    splits = Counter(
+        split_of(document.id, Mix(tokens=1, val=0.1, test=0.1)) for document, _ in spread(items(list(range(5000))), 500)
+    )
+    assert splits["train"] == pytest.approx(400, abs=40)
+    assert splits["test"] == pytest.approx(50, abs=25)
 
 
 def test_a_limit_keeps_all_rejects() -> None:
