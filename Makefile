@@ -43,7 +43,10 @@ exp: setup ## run an experiment: make exp SET="pretrain.learning_rate=2e-3 seed=
 	@untracked=$$(git ls-files --others --exclude-standard -- lib stages dvc.yaml params.yaml); test -z "$$untracked" || \
 	  { echo "Not in git, so they would be missing from the experiment: $$untracked"; echo "git add them first"; exit 1; }
 	@test -z "$(TEMP)$(QUEUE)" || git diff --quiet -- lib stages || echo "Note: unstaged edits of lib/ and stages/ are part of this experiment"
-	$(BIN)/dvc exp run $(if $(QUEUE),--queue)$(if $(TEMP),--temp) $(if $(TEMP)$(QUEUE),--copy-paths data/internal) $(foreach value,$(SET),-S $(value))
+	@own=(); while IFS= read -r -d '' file; do own+=(--copy-paths "$$file"); done \
+	  < <(find data/internal -mindepth 1 -maxdepth 1 ! -name .gitkeep -print0); \
+	test -n "$(TEMP)$(QUEUE)" || own=(); \
+	set -x; $(BIN)/dvc exp run $(if $(QUEUE),--queue)$(if $(TEMP),--temp) "$${own[@]}" $(foreach value,$(SET),-S $(value))
 
 preset: setup ## lay a preset over params.yaml: make preset NAME=smoke
 	@$(BIN)/python -m lib.preset $(NAME)

@@ -183,11 +183,10 @@ def test_a_corpus_that_is_empty_after_filtering_is_said(line: Workspace) -> None
 
 
 def test_experiments_run_and_are_listed(line: Workspace) -> None:
-    line.commit("before experiments")
     assert ran(line.dvc("exp", "run", "--set-param", "finetune.learning_rate=0.001")) >= {"finetune"}
-    line.dvc("exp", "run", "--temp", "--copy-paths", "data/internal", "--set-param", "index.top_k=2")
+    line.dvc("exp", "run", "--temp", "--set-param", "index.top_k=2")
     for top_k in (3, 5):
-        line.dvc("exp", "run", "--queue", "--copy-paths", "data/internal", "--set-param", f"index.top_k={top_k}")
+        line.dvc("exp", "run", "--queue", "--set-param", f"index.top_k={top_k}")
     line.dvc("queue", "start", "--jobs", "1")
     deadline = time.monotonic() + 240
     while any(word in line.dvc("queue", "status") for word in ("Queued", "Running")):
@@ -221,7 +220,7 @@ def test_a_fresh_clone_pulls_and_has_nothing_to_do(line: Workspace, tmp_path: Pa
 def test_another_folder_gives_the_same_results(line: Workspace, tmp_path: Path) -> None:
     other = Workspace.copy(tmp_path / "another place")
     other.set({"finetune": {"learning_rate": 0.0015}})
-    other.repro("models/export/gguf", "models/export/hf", "models/index", "reports/evaluate/chat/metrics.json")
+    other.repro("export@gguf", "export@hf", "index", "evaluate@chat")
     made, expected = other.outs(), line.outs()
     differing = [path for path in made if made[path] != expected[path]]
     assert not differing

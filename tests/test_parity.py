@@ -24,6 +24,7 @@ from tests.workspace import ROOT
 pytestmark = pytest.mark.slow
 FP32 = 5e-4  # the same fp32 weights, other orders of summation
 FP16 = 0.05  # llama.cpp rounds the activations of F16 matrices to F16; logits have a standard deviation of about 3
+NEAR_TIE = 0.01
 STEPS, PROMPTS = 64, 5
 
 
@@ -38,7 +39,7 @@ def root(request: pytest.FixtureRequest) -> Path:
 
 def questions(root: Path) -> list[list[dict[str, str]]]:
     lines = (root / "data/chat/test.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line)["messages"][:1] for line in lines[:40]]
+    return [json.loads(line)["messages"][:1] for line in lines]
 
 
 def prompt_ids(root: Path, messages: list[dict[str, str]]) -> list[int]:
@@ -108,7 +109,7 @@ def test_greedy_text_is_identical(root: Path) -> None:
             best = theirs(torch.tensor([expected])).logits[0, -1].topk(2)
             margin = min(margin, (best.values[0] - best.values[1]).item())
             expected.append(int(best.indices[0]))
-        if margin < FP16:
+        if margin < NEAR_TIE:
             skipped += 1
             continue
         own = list(prompt)
@@ -139,4 +140,4 @@ def test_a_rendered_chat_has_the_same_tokens_everywhere(root: Path) -> None:
     rendered = tokenizer.apply_chat_template(messages, tokenize=False)
     ours = encode_chat(Tokenizer.from_file(str(root / "models/tokenizer/tokenizer.json")), messages)[0]
     assert tokenizer(rendered, add_special_tokens=False)["input_ids"] == ours
-    assert llama(root, vocab_only=True).tokenize(rendered.encode(), add_bos=False, special=True) == ours
+    assert llama(root).tokenize(rendered.encode(), add_bos=False, special=True) == ours
