@@ -24,7 +24,8 @@ from typing import Any, NamedTuple
 from ruamel.yaml import YAML
 
 from lib.export.lineage import Lineage, read
-from lib.pipeline import SmeltError, hash_value
+from lib.pipeline.errors import SmeltError
+from lib.pipeline.hashes import hash_value
 from lib.text.documents import read_table
 
 MIX = "data/mix"
@@ -92,7 +93,7 @@ class Lock:
 
     @functools.cached_property
     def stages(self) -> dict[str, dict[str, Any]]:
-        return YAML(typ="safe", pure=True).load(self.text)["stages"]
+        return YAML(typ="safe").load(self.text)["stages"]
 
 
 def locks(root: Path) -> Iterator[Lock]:

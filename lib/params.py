@@ -251,7 +251,7 @@ def read_yaml(path: Path) -> Any:
         ParamsError: the file is missing or is not YAML.
     """
     try:
-        return YAML(typ="safe", pure=True).load(path)
+        return YAML(typ="safe").load(path)
     except FileNotFoundError:
         raise ParamsError(f"{path} is missing") from None
     except YAMLError as error:

@@ -9,7 +9,9 @@ import zipfile
 from collections import Counter
 from pathlib import PurePosixPath
 
-from lib.pipeline import Run, SmeltError, hash_file, stage
+from lib.pipeline.errors import SmeltError
+from lib.pipeline.hashes import hash_file
+from lib.pipeline.run import Run, stage
 from lib.sources import package
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 
-from lib.pipeline import Run, stage
+from lib.pipeline.run import Run, stage
 from lib.text.conversations import KINDS, choose, converse
 from lib.text.documents import count_documents, read_documents
 

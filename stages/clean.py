@@ -1,6 +1,6 @@
 """Normalise the documents of one source and drop those that break its rules; what is dropped keeps its reason."""
 
-from lib.pipeline import Run, stage
+from lib.pipeline.run import Run, stage
 from lib.text.blocks import Rejects, chain
 from lib.text.documents import DocumentWriter, measure, read_documents
 from lib.text.normalise import Normalise

@@ -5,7 +5,7 @@ Bad input is named, kept and counted: what cannot be understood goes to data/raw
 
 from collections import Counter
 
-from lib.pipeline import Run, stage
+from lib.pipeline.run import Run, stage
 from lib.sources import folder, package, wheel
 from lib.sources.limit import spread
 from lib.text.documents import DocumentWriter

@@ -5,7 +5,7 @@ Of duplicates the first stays, in the order of this stage's deps in dvc.yaml: yo
 
 from collections import Counter
 
-from lib.pipeline import Run, stage
+from lib.pipeline.run import Run, stage
 from lib.text import dedup
 from lib.text.blocks import Rejects
 from lib.text.documents import DocumentWriter, count_documents, shards

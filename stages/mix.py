@@ -1,6 +1,7 @@
 """Hold out validation and test documents by a hash of their ids, then mix the training set by shares of tokens."""
 
-from lib.pipeline import Run, SmeltError, stage
+from lib.pipeline.errors import SmeltError
+from lib.pipeline.run import Run, stage
 from lib.text import mix
 from lib.text.documents import write_documents
 

@@ -7,7 +7,9 @@ from lib.backends.select import select_backend
 from lib.model import huggingface
 from lib.model.config import derive
 from lib.model.decoder import Decoder
-from lib.pipeline import Run, SmeltError, hash_file, stage
+from lib.pipeline.errors import SmeltError
+from lib.pipeline.hashes import hash_file
+from lib.pipeline.run import Run, stage
 from lib.trainers.loader import TokenBlocks
 from lib.trainers.loop import Trainer
 from lib.trainers.objectives import decoder_logits

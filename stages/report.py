@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lib.pipeline import Run, stage
+from lib.pipeline.run import Run, stage
 from lib.report import cost, documents, evaluation, lineage, overview, page, training
 from lib.report.results import Results
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from itertools import islice
 
-from lib.pipeline import Run, stage
+from lib.pipeline.run import Run, stage
 from lib.text.documents import count_documents, read_documents
 from lib.tokenizer.encode import measure_bytes_per_token
 from lib.tokenizer.train import save_tokenizer, train_tokenizer

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lib.pipeline import declarations
+from lib.pipeline.declarations import declarations
 from tests.workspace import ROOT, Workspace
 
 

@@ -16,7 +16,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from lib.params import load
-from lib.pipeline import declarations
+from lib.pipeline.declarations import declarations
 from lib.preset import overlay
 from tests.workspace import ROOT, Workspace, ran
 

@@ -15,7 +15,8 @@ from ruamel.yaml import YAML
 
 from lib import lineage
 from lib.export.lineage import Lineage
-from lib.pipeline import SmeltError, hash_value
+from lib.pipeline.errors import SmeltError
+from lib.pipeline.hashes import hash_value
 from lib.text.documents import Document, write_documents
 
 PIPELINE = """
@@ -131,7 +132,7 @@ def run(root: Path, *arguments: object, expect: int = 0) -> tuple[str, str]:
 
 
 def test_folder_hash_is_that_of_dvc(repository: Path) -> None:
-    stages = YAML(typ="safe", pure=True).load(repository / "dvc.lock")["stages"]
+    stages = YAML(typ="safe").load(repository / "dvc.lock")["stages"]
     recorded = {out["path"]: out["md5"] for stage in stages.values() for out in stage["outs"]}
     assert set(recorded) == {"data/mix", "models/chat", "models/export/gguf"}
     for path, md5 in recorded.items():
@@ -188,7 +189,7 @@ def test_uncommitted_lock_is_used_and_named(repository: Path) -> None:
 
 def test_a_lock_whose_stages_do_not_fit_is_reported(repository: Path) -> None:
     """The export stands while the model before it was made anew: `dvc repro finetune` with another parameter."""
-    stages = YAML(typ="safe", pure=True).load(repository / "dvc.lock")["stages"]
+    stages = YAML(typ="safe").load(repository / "dvc.lock")["stages"]
     stages["finetune"]["outs"][0]["md5"] = "0" * 32 + ".dir"
     traced = lineage.trace(stages, "models/export/gguf")
     assert traced.stale == ["models/chat, read by export@gguf"]

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from lib import pipeline
-from lib.pipeline import Run, SmeltError, execute, hash_path
+from lib.pipeline.errors import SmeltError
+from lib.pipeline.hashes import hash_path
+from lib.pipeline.run import Run, exclusive, execute
 from tests.workspace import ROOT
 
 STAGES = """
@@ -149,18 +150,18 @@ def test_the_lock_is_free_after_a_kill(repository: Path) -> None:
     lock = repository / ".scratch" / "a.lock"
     script = (
         "from pathlib import Path\n"
-        "from lib.pipeline import exclusive\n"
+        "from lib.pipeline.run import exclusive\n"
         f"with exclusive(Path({str(lock)!r})):\n"
         "    print(1, flush=True)\n"
         "    input()\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout.readline() == b"1\n"
-    with pytest.raises(SmeltError, match=f"process {process.pid} is running this stage"), pipeline.exclusive(lock):
+    with pytest.raises(SmeltError, match=f"process {process.pid} is running this stage"), exclusive(lock):
         pass
     process.kill()
     process.wait()
-    with pipeline.exclusive(lock):
+    with exclusive(lock):
         assert lock.read_text() == str(os.getpid())
 
 
@@ -178,7 +179,7 @@ def test_a_full_disk_gives_one_message_and_leaves_nothing(tmp_path: Path) -> Non
         (small / "lib" / "code.py").write_text("answer = 42\n")
         (small / "data" / "wheels").mkdir(parents=True)
         (small / "collect.py").write_text(
-            "from lib.pipeline import stage\n"
+            "from lib.pipeline.run import stage\n"
             "@stage\n"
             "def main(run):\n"
             "    run.out('data/raw/wiki').mkdir()\n"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from lib.pipeline import SmeltError
+from lib.pipeline.errors import SmeltError
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib.pipeline import SmeltError
+from lib.pipeline.errors import SmeltError
 
 if TYPE_CHECKING:
     import torch

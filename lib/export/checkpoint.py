@@ -17,7 +17,7 @@ from gguf import GGMLQuantizationType
 from gguf.quants import dequantize, quantize
 from numpy.typing import NDArray
 
-from lib.pipeline import SmeltError
+from lib.pipeline.errors import SmeltError
 
 Dtype = Literal["float32", "float16", "bfloat16"]
 _CODES: dict[Dtype, str] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from lib.export.checkpoint import Checkpoint, encode
 from lib.export.lineage import Lineage
-from lib.pipeline import SmeltError
+from lib.pipeline.errors import SmeltError
 
 _ARCHITECTURES = {"Qwen3ForCausalLM": gguf.MODEL_ARCH.QWEN3, "LlamaForCausalLM": gguf.MODEL_ARCH.LLAMA}
 # What llama.cpp does for `qwen2`. A copy of lib/tokenizer's pattern on purpose: this one says what llama.cpp can read.

@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lib.pipeline import SmeltError, hash_value
+from lib.pipeline.errors import SmeltError
+from lib.pipeline.hashes import hash_value
 
 _FINGERPRINT = "smelt.fingerprint."
 _SOURCES = "smelt.lineage.sources"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lib.params import Model
-from lib.pipeline import SmeltError
+from lib.pipeline.errors import SmeltError
 
 # Head size 64 up to 1b, 128 above, as SmolLM2, Llama 3.2 and Qwen3 have it; the feed-forward is about 8/3 of the width,
 # rounded so that llama.cpp's K-quants (rows in blocks of 256) fit.

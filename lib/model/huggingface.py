@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lib.model.config import ModelConfig
 from lib.model.decoder import Decoder
-from lib.pipeline import SmeltError
+from lib.pipeline.errors import SmeltError
 
 
 def to_hf_config(config: ModelConfig, eos_token_id: int, pad_token_id: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.pipeline import SmeltError
+from lib.pipeline.errors import SmeltError
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
 MAX_TOKENS = 256  # what all-MiniLM-L6-v2 was published for; trained with 128: https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2

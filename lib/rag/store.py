@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lib.pipeline import SmeltError
+from lib.pipeline.errors import SmeltError
 from lib.rag.chunk import Passage
 from lib.rag.embed import Embedder
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from lib.pipeline import SmeltError
+from lib.pipeline.errors import SmeltError
 
 MODELS = ("base", "chat", "reference")  # the items of the stage `evaluate`, in the order of the page
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
-from lib.pipeline import SmeltError
+from lib.pipeline.errors import SmeltError
 from lib.rag.answer import ground, only_retrieved
 from lib.rag.store import Hit
 from lib.serve.model import ChatModel, Message

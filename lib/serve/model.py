@@ -18,7 +18,7 @@ from typing import TypedDict
 import llama_cpp
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
-from lib.pipeline import SmeltError
+from lib.pipeline.errors import SmeltError
 
 _PLACEHOLDER = "\uf8ff{}\uf8ff"  # a private-use character: no template writes it
 

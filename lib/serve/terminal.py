@@ -18,7 +18,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
-from lib.pipeline import SmeltError
+from lib.pipeline.errors import SmeltError
 from lib.rag.answer import cited
 from lib.rag.store import Hit, Index
 from lib.serve.conversation import Conversation, Sampling

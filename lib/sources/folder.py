@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lib.params import FolderSource
-from lib.pipeline import SmeltError
+from lib.pipeline.errors import SmeltError
 from lib.sources import plain, records
 from lib.sources.records import Item
 from lib.text.documents import Document

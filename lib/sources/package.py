@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
 from lib.params import Package
-from lib.pipeline import SmeltError, hash_file
+from lib.pipeline.errors import SmeltError
+from lib.pipeline.hashes import hash_file
 
 CACHE = "data/wheels"
 _NO_NETWORK = re.compile(r"connection broken|NewConnectionError|NameResolution|timed out|Max retries|ProxyError")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lib.params import PackageRecordSource, PackageTextSource
-from lib.pipeline import SmeltError
+from lib.pipeline.errors import SmeltError
 from lib.sources import package, plain, records
 from lib.sources.records import Item, Record
 from lib.text.documents import Document

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from lib.pipeline import SmeltError
+from lib.pipeline.errors import SmeltError
 from lib.tokenizer.chat_template import CHAT_TEMPLATE, END_OF_TEXT, PAD, SPECIAL_TOKENS
 
 # https://huggingface.co/Qwen/Qwen2-0.5B/blob/main/tokenizer.json

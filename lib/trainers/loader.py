@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from lib.pipeline import SmeltError
+from lib.pipeline.errors import SmeltError
 
 IGNORED = -100  # label of a position without loss, as in torch's cross-entropy
 

@@ -23,7 +23,8 @@ from tqdm import tqdm
 
 from lib.backends.select import Backend
 from lib.params import Optimization
-from lib.pipeline import Run, SmeltError
+from lib.pipeline.errors import SmeltError
+from lib.pipeline.run import Run
 from lib.trainers import checkpoints
 from lib.trainers.loader import IGNORED, Batch, Batches, batch_indices
 from lib.trainers.objectives import Forward, cross_entropy_sum

@@ -8,7 +8,7 @@ import torch
 
 from lib.evals.language_model import LanguageModel
 from lib.evals.question_sets import measure_question_sets
-from lib.pipeline import SmeltError
+from lib.pipeline.errors import SmeltError
 
 PIQA = [
     ("cut", "a saw", "an apple tree", 0),

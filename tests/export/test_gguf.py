@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lib.export import gguf
 from lib.export.lineage import Lineage, read
-from lib.pipeline import SmeltError
+from lib.pipeline.errors import SmeltError
 from lib.tokenizer.chat_template import encode_text
 from tests.export.conftest import MODELS, VOCAB_SIZE
 

@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 
 from lib.export import gguf, huggingface
 from lib.export.lineage import Lineage, combine, read
-from lib.pipeline import SmeltError
+from lib.pipeline.errors import SmeltError
 from tests.export.conftest import MIXTURE, STAGES
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from lib import params as parameters
 from lib.export.lineage import read
-from lib.pipeline import execute
+from lib.pipeline.run import execute
 from stages.export import main
 from tests.export.conftest import MIXTURE, STAGES
 

@@ -13,7 +13,7 @@ from lib.model import huggingface
 from lib.model.config import SIZES, ModelConfig, derive
 from lib.model.decoder import Decoder, rope_tables, rotate
 from lib.params import load
-from lib.pipeline import SmeltError
+from lib.pipeline.errors import SmeltError
 
 CONFIG = ModelConfig(
     vocab_size=97, context_length=32, layers=2, width=64, heads=4, kv_heads=2, feed_forward=96,

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import BertConfig, BertModel
 
-from lib.pipeline import SmeltError
+from lib.pipeline.errors import SmeltError
 from lib.rag.embed import Embedder
 from tests.rag.tiny import write_embedder
 

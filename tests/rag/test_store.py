@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from chromadb.errors import InvalidArgumentError
 
-from lib.pipeline import SmeltError
+from lib.pipeline.errors import SmeltError
 from lib.rag.chunk import Passage
 from lib.rag.embed import Embedder
 from lib.rag.store import Index, IndexWriter

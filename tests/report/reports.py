@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lib import params as parameters
-from lib.pipeline import declarations
+from lib.pipeline.declarations import declarations
 
 REPOSITORY = Path(__file__).parents[2]
 READ, COLLECT_REJECTS, CLEAN_REJECTS, DUPLICATES = 1000, 40, 60, 50  # documents of every source that is not empty

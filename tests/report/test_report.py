@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from lib import params as parameters
-from lib.pipeline import SmeltError, declarations, execute
+from lib.pipeline.declarations import declarations
+from lib.pipeline.errors import SmeltError
+from lib.pipeline.run import execute
 from lib.report import documents, lineage
 from lib.report.results import Results
 from stages import report

@@ -2,7 +2,7 @@ from contextlib import closing
 
 import pytest
 
-from lib.pipeline import SmeltError
+from lib.pipeline.errors import SmeltError
 from lib.rag.chunk import Passage
 from lib.rag.store import Hit
 from lib.serve.conversation import Conversation, Sampling

@@ -3,7 +3,7 @@ from pathlib import Path
 import llama_cpp
 import pytest
 
-from lib.pipeline import SmeltError
+from lib.pipeline.errors import SmeltError
 from lib.serve.model import ChatModel, Message
 from tests.serve.tiny import write_gguf
 

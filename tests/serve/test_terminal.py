@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.pipeline import SmeltError
+from lib.pipeline.errors import SmeltError
 from lib.rag.chunk import Chunker
 from lib.rag.embed import Embedder
 from lib.rag.store import IndexWriter

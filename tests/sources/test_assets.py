@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.pipeline import SmeltError
+from lib.pipeline.errors import SmeltError
 from tests.sources.test_package import make_wheel
 from tests.text import project
 

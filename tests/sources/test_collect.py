@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lib.params import Mix
-from lib.pipeline import SmeltError
+from lib.pipeline.errors import SmeltError
 from lib.sources.limit import spread
 from lib.sources.records import Item
 from lib.text.documents import Document, read_documents, read_table

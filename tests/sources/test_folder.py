@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from lib.params import FolderSource
-from lib.pipeline import SmeltError
+from lib.pipeline.errors import SmeltError
 from lib.sources import folder
 
 SOURCE = FolderSource(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lib.params import Package
-from lib.pipeline import SmeltError
+from lib.pipeline.errors import SmeltError
 from lib.sources import package
 
 

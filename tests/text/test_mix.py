@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lib.params import Mix
-from lib.pipeline import SmeltError
+from lib.pipeline.errors import SmeltError
 from lib.text import mix
 from lib.text.documents import Document, read_documents, write_documents
 from tests.text import project

@@ -11,7 +11,7 @@ import pytest
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from lib.pipeline import SmeltError
+from lib.pipeline.errors import SmeltError
 from lib.tokenizer.chat_template import SPECIAL_TOKENS, encode_text
 from lib.tokenizer.train import train_tokenizer
 from tests.tokenizer.conftest import VOCAB_SIZE, sentences

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.pipeline import SmeltError
+from lib.pipeline.errors import SmeltError
 from lib.trainers.loader import IGNORED, Conversations, TokenBlocks, batch_indices, order
 from lib.trainers.schedules import wsd
 

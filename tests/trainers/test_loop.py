@@ -14,7 +14,7 @@ from lib.backends.select import Backend
 from lib.model.config import ModelConfig
 from lib.model.decoder import Decoder
 from lib.params import Pretrain
-from lib.pipeline import SmeltError
+from lib.pipeline.errors import SmeltError
 from lib.trainers import checkpoints
 from lib.trainers.loader import IGNORED, Batch, Conversations
 from lib.trainers.loop import Trainer

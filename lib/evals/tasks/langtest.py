@@ -8,7 +8,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from lib.pipeline import SmeltError
+from lib.pipeline.errors import SmeltError
 
 
 def load(folder: str, file: str, **_: Any) -> dict[str, Dataset]:

@@ -27,16 +27,11 @@ import argparse
 import errno
 import fcntl
 import functools
-import hashlib
-import importlib.metadata
 import json
 import os
-import platform
-import resource
 import shutil
 import signal
 import sys
-import time
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -47,106 +42,12 @@ from pydantic import BaseModel
 from tqdm import tqdm
 
 from lib import params as parameters
+from lib.pipeline.declarations import declarations
+from lib.pipeline.errors import SmeltError, explain
+from lib.pipeline.hashes import hash_path, hash_value
+from lib.pipeline.record import Record
 
 T = TypeVar("T")
-
-
-class SmeltError(Exception):
-    """Something the user can mend. The message says what, where and what to do; no traceback is shown."""
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# dvc.yaml
-
-
-def _substitute(value: Any, item: str | None, fields: dict[str, Any]) -> Any:
-    """Fill in DVC's `${key}`, `${item}` and `${item.x}` in strings, lists and mappings."""
-    if isinstance(value, str):
-        for name, text in {"key": item, "item": item, **{f"item.{key}": text for key, text in fields.items()}}.items():
-            value = value.replace("${" + name + "}", str(text))
-        return value
-    if isinstance(value, list):
-        return [_substitute(entry, item, fields) for entry in value]
-    if isinstance(value, dict):
-        return {_substitute(key, item, fields): _substitute(entry, item, fields) for key, entry in value.items()}
-    return value
-
-
-def _path(entry: str | dict) -> str:
-    return entry if isinstance(entry, str) else next(iter(entry))
-
-
-class Declaration:
-    """What dvc.yaml says of one stage: `deps`, `params` (of params.yaml), `pins` (of pyproject.toml) and `outs`."""
-
-    def __init__(self, body: dict[str, Any]) -> None:
-        self.desc: str = body["desc"]
-        self.deps: list[str] = body.get("deps", [])
-        self.params = [entry for entry in body.get("params", []) if isinstance(entry, str)]
-        self.pins = [
-            key
-            for entry in body.get("params", [])
-            if isinstance(entry, dict)
-            for key in entry.get("pyproject.toml", [])
-        ]
-        self.outs = [_path(entry) for kind in ("outs", "metrics", "plots") for entry in body.get(kind, [])]
-
-    @property
-    def code(self) -> list[str]:
-        return [dep for dep in self.deps if dep.startswith(("lib/", "stages/"))]
-
-    @property
-    def data(self) -> list[str]:
-        return [dep for dep in self.deps if dep not in self.code]
-
-
-def declarations(root: Path) -> dict[str, Declaration]:
-    """Every stage of dvc.yaml by its DVC name (`clean@wiki`), templates filled in."""
-    values = parameters.read_yaml(root / "params.yaml")
-    found = {}
-    for name, body in parameters.read_yaml(root / "dvc.yaml")["stages"].items():
-        if "foreach" in body:
-            items = body["foreach"]
-            if isinstance(items, str):
-                items = values[items.removeprefix("${").removesuffix("}")]
-            for item, fields in items.items():
-                found[f"{name}@{item}"] = Declaration(_substitute(body["do"], item, fields))
-        elif "matrix" in body:
-            ((axis, items),) = body["matrix"].items()
-            for item in items:
-                found[f"{name}@{item}"] = Declaration(_substitute(body, item, {axis: item}))
-        else:
-            found[name] = Declaration(body)
-    return found
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# Hashes
-
-
-def _files(folder: Path) -> list[Path]:
-    """The files that .dvcignore does not leave out, in a fixed order."""
-    return sorted(
-        file
-        for file in folder.rglob("*")
-        if file.is_file() and "__pycache__" not in file.parts and file.suffix not in (".pyc", ".whl")
-    )
-
-
-def hash_file(path: Path) -> str:
-    """sha256 of a file's content."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def hash_path(path: Path) -> str:
-    """sha256 of a file's content, or of the names and contents of the files below a folder."""
-    if path.is_file():
-        return hash_file(path)
-    digest = hashlib.sha256()
-    for file in _files(path):
-        digest.update(f"{file.relative_to(path)} {hash_file(file)}\n".encode())
-    return digest.hexdigest()
 
 
 def _lookup(value: Any, name: str) -> Any:
@@ -164,15 +65,6 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def hash_value(value: Any) -> str:
-    """sha256 of a value's canonical JSON."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# One run of one stage
-
-
 class Run:
     """One run of one stage: its parameters, its paths, its progress, and its place to keep checkpoints."""
 
@@ -188,10 +80,9 @@ class Run:
         self.reports = root / "reports" / name / (item or "")
         self._params = parameters.load(root / "params.yaml")
         self._staged: dict[str, Path] = {}
-        self.observed: dict[
-            str, Any
-        ] = {}  # what this machine did (device, rates): for the run record, never for metrics
-        self._identity = self._code_and_params()
+        self._identity = self._code_and_params(self._params)
+        # What this machine did (device, rates): for the run record, never for metrics.
+        self.observed: dict[str, Any] = {}
         # Experiments in temporary workspaces (`dvc exp run --temp`) resume what the main workspace began, and back.
         home = Path(os.environ.get("DVC_ROOT") or root)
         self.scratch_home = home / ".scratch" / self.id
@@ -252,6 +143,11 @@ class Run:
                     unit_scale=True, dynamic_ncols=watched, leave=watched)  # fmt: skip
 
     @property
+    def pins(self) -> list[str]:
+        """The pinned packages that this stage uses, as in pyproject.toml."""
+        return sorted({pin for group in self._identity["pins"].values() for pin in group})
+
+    @property
     def workers(self) -> int:
         """How many processes or threads to use: SMELT_WORKERS, else the cores this process may use."""
         return int(os.environ.get("SMELT_WORKERS") or len(os.sched_getaffinity(0)))
@@ -266,10 +162,9 @@ class Run:
 
     # -- identity
 
-    def _code_and_params(self) -> dict[str, Any]:
+    def _code_and_params(self, values: parameters.Params) -> dict[str, Any]:
         with open(self.root / "pyproject.toml", "rb") as stream:
             project = tomllib.load(stream)
-        values = parameters.load(self.root / "params.yaml")
         return {
             "code": {path: hash_path(self.root / path) for path in self.declared.code},
             "params": {name: _plain(_lookup(values, name)) for name in self.declared.params},
@@ -277,7 +172,7 @@ class Run:
         }
 
     def _check_identity(self) -> None:
-        now = self._code_and_params()
+        now = self._code_and_params(parameters.load(self.root / "params.yaml"))
         moved = [
             name
             for kind in ("code", "params", "pins")
@@ -350,69 +245,6 @@ def exclusive(path: Path) -> Iterator[None]:
         yield
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# The run record
-
-
-def _energy_microjoules() -> dict[str, int]:
-    """Counters of the processor packages (RAPL), where the kernel lets this user read them."""
-    counters = {}
-    for path in Path("/sys/class/powercap").glob("intel-rapl:?/energy_uj"):
-        try:
-            counters[path.parent.name] = int(path.read_text())
-        except OSError:
-            return {}
-    return counters
-
-
-def _versions(pins: dict[str, list[str]]) -> dict[str, str]:
-    names = sorted({pin.partition("==")[0] for group in pins.values() for pin in group})
-    found = {"python": platform.python_version()}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-class Record:
-    """Measures one run from its making to `finish`."""
-
-    def __init__(self) -> None:
-        self._started, self._energy = time.time(), _energy_microjoules()
-
-    def finish(self, run: Run) -> dict[str, Any]:
-        used = [after - self._energy[name] for name, after in _energy_microjoules().items() if name in self._energy]
-        readable = used and min(used) >= 0  # the counters wrap around every few hours
-        peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-        return {
-            "stage": run.id,
-            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(self._started)),
-            "seconds": round(time.time() - self._started, 2),
-            "peak_memory_mib": round(peak / 1024, 1),  # of the largest single process
-            "energy_joules": round(sum(used) / 1e6, 1) if readable else None,
-            "host": platform.node(),
-            "system": platform.platform(),
-            "cpu": _cpu_model(),
-            "workers": run.workers,
-            "versions": _versions(run._identity["pins"]),
-            **run.observed,
-        }
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# The entry point
-
-
 def _stop(signum: int, frame: Any) -> None:
     raise SystemExit(128 + signum)
 
@@ -425,19 +257,10 @@ def execute(root: Path, name: str, item: str | None, main: Callable[[Run], None]
     with exclusive(run.scratch_home.parent / f"{run.id}.lock"):
         try:
             main(run)
-            run.publish(record.finish(run))
+            run.publish(record.finish(run.id, run.pins) | {"workers": run.workers} | run.observed)
         except BaseException:
             run.discard()
             raise
-
-
-def _explain(error: OSError) -> str:
-    if error.errno == errno.ENOSPC:
-        return (
-            f"the disk is full{f' (writing {error.filename})' if error.filename else ''}. Free some space and run the "
-            f"same command again; nothing half-written was left, and checkpoints are kept"
-        )
-    return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
 
 
 def stage(main: Callable[[Run], None]) -> Callable[[], None]:
@@ -457,6 +280,6 @@ def stage(main: Callable[[Run], None]) -> Callable[[], None]:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
                 raise
-            sys.exit(f"{name}: error: {_explain(error)}")
+            sys.exit(f"{name}: error: {explain(error)}")
 
     return command

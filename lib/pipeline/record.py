@@ -1,0 +1,63 @@
+"""The run record: what a run took and on which machine. No result depends on it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+
+def _energy_microjoules() -> dict[str, int]:
+    """Counters of the processor packages (RAPL), where the kernel lets this user read them."""
+    counters = {}
+    for path in Path("/sys/class/powercap").glob("intel-rapl:?/energy_uj"):
+        try:
+            counters[path.parent.name] = int(path.read_text())
+        except OSError:
+            return {}
+    return counters
+
+
+def _versions(pins: list[str]) -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for pin in pins:
+        name = pin.partition("==")[0]
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+class Record:
+    """Measures one run from its making to `finish`."""
+
+    def __init__(self) -> None:
+        self._started, self._energy = time.time(), _energy_microjoules()
+
+    def finish(self, stage: str, pins: list[str]) -> dict[str, Any]:
+        used = [after - self._energy[name] for name, after in _energy_microjoules().items() if name in self._energy]
+        readable = used and min(used) >= 0  # the counters wrap around every few hours
+        peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        return {
+            "stage": stage,
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(self._started)),
+            "seconds": round(time.time() - self._started, 2),
+            "peak_memory_mib": round(peak / 1024, 1),  # of the largest single process
+            "energy_joules": round(sum(used) / 1e6, 1) if readable else None,
+            "host": platform.node(),
+            "system": platform.platform(),
+            "cpu": _cpu_model(),
+            "versions": _versions(pins),
+        }
