@@ -142,6 +142,7 @@ class Model(Section):
 
 class Optimization(Section):
     micro_batch: Positive
+    optimizer: Literal["muon", "adamw"]
     learning_rate: Annotated[float, Field(gt=0, le=1)]
     betas: tuple[Rate, Rate]
     weight_decay: Annotated[float, Field(ge=0, lt=1)]
@@ -155,7 +156,6 @@ class Optimization(Section):
 
 
 class Pretrain(Optimization):
-    optimizer: Literal["muon", "adamw"]
     embedding_learning_rate: Annotated[float, Field(gt=0, le=1)]
     head_learning_rate: Annotated[float, Field(gt=0, le=1)]
     tokens: Positive

@@ -51,7 +51,9 @@ class Attention(nn.Module):
             projection(x_BTD).view(split) for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
         if self.config.qk_norm:
-            q_BTHS, k_BTKS = self.q_norm(q_BTHS), self.k_norm(k_BTKS)
+            # In the precision of their weights: under autocast the projections are bf16 and the norms fp32.
+            dtype = self.q_norm.weight.dtype
+            q_BTHS, k_BTKS = self.q_norm(q_BTHS.to(dtype)), self.k_norm(k_BTKS.to(dtype))
         q_BHTS = rotate(q_BTHS.transpose(1, 2), cos_TS, sin_TS)
         k_BKTS = rotate(k_BTKS.transpose(1, 2), cos_TS, sin_TS)
         y_BHTS = F.scaled_dot_product_attention(
@@ -105,7 +107,7 @@ class Trunk(nn.Module):
 
 
 class Decoder(nn.Module):
-    """tokens (B, T) -> logits (B, T, V)."""
+    """tokens (B, T) -> logits (B, T, V), or (N, V) of the N places that a mask (B, T) keeps."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -115,8 +117,9 @@ class Decoder(nn.Module):
         if config.tie_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
 
-    def forward(self, tokens_BT: Tensor) -> Tensor:
-        return self.lm_head(self.model(tokens_BT))
+    def forward(self, tokens_BT: Tensor, keep_BT: Tensor | None = None) -> Tensor:
+        x_BTD = self.model(tokens_BT)
+        return self.lm_head(x_BTD if keep_BT is None else x_BTD[keep_BT])
 
     @torch.no_grad()
     def initialise(self, seed: int) -> None:

@@ -140,7 +140,8 @@ class Run:
         watched = sys.stderr.isatty()
         interval = 0.2 if watched else 20
         return tqdm(items, total=total, unit=unit, desc=self.id, mininterval=interval, maxinterval=interval,
-                    unit_scale=True, dynamic_ncols=watched, leave=watched)  # fmt: skip
+                    delay=0 if watched else interval, unit_scale=True, dynamic_ncols=watched,
+                    leave=watched)  # fmt: skip
 
     @property
     def pins(self) -> list[str]:

@@ -169,9 +169,10 @@ class Trainer:
             )
 
     def _loss_sum(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        keep = labels != IGNORED
         with self._accelerator.autocast():
-            logits = self._forward(self._model, inputs)
-        return cross_entropy_sum(logits, labels)
+            logits = self._forward(self._model, inputs, keep)
+        return cross_entropy_sum(logits, labels[keep])
 
     @torch.no_grad()
     def validate(self) -> float:

@@ -87,9 +87,9 @@ def for_pretraining(model: nn.Module, settings: Pretrain) -> list[torch.optim.Op
 
 
 def for_finetuning(model: nn.Module, settings: Optimization) -> list[torch.optim.Optimizer]:
-    """AdamW (https://arxiv.org/abs/1711.05101) for everything that is trained."""
+    """Muon or AdamW (https://arxiv.org/abs/1711.05101) for everything that is trained: matrices, the halves of LoRA."""
     weights = [weight for weight in model.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(
-        weights, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
-    )
-    return [_with_peaks(optimizer)]
+    rates = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    if settings.optimizer == "muon":
+        return [_with_peaks(Muon([{"params": weights}], **rates))]
+    return [_with_peaks(torch.optim.AdamW(weights, betas=settings.betas, fused=True, **rates))]

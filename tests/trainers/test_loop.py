@@ -154,6 +154,14 @@ def test_padding_changes_nothing(tmp_path: Path) -> None:
     torch.testing.assert_close(run._loss_sum(inputs[:1], labels[:1]), run._loss_sum(alone_inputs, alone_labels))
 
 
+def test_logits_where_the_loss_is_are_those_of_all_places(tmp_path: Path) -> None:
+    run = trainer(tmp_path)
+    with torch.no_grad():
+        run._model.lm_head.weight.normal_()
+    tokens, keep = torch.randint(0, CONFIG.vocab_size, (3, 16)), torch.rand(3, 16) < 0.4
+    torch.testing.assert_close(run._model(tokens, keep), run._model(tokens)[keep])
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     run = trainer(tmp_path)
     with torch.no_grad():
