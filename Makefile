@@ -1,7 +1,7 @@
 # `make` lists the targets. Each one that needs Python makes .venv first and works by itself.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check exp preset chat lineage push pull unlock graph clean
+.PHONY: help setup repro test check exp preset chat licences lineage push pull unlock graph clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -53,6 +53,9 @@ preset: setup ## lay a preset over params.yaml: make preset NAME=smoke
 
 chat: setup ## talk to the exported model in the terminal; /docs answers from the documents, with citations
 	@$(BIN)/python -m lib.serve.terminal $(ARGS)
+
+licences: setup ## print the licence of every source, and whether it may be trained on
+	@$(BIN)/python -m lib.licences
 
 lineage: setup ## say what made a file: make lineage MODEL=models/export/gguf/smelt-tiny-Q8_0.gguf
 	@$(BIN)/python -m lib.lineage $(MODEL) $(ARGS)

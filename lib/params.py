@@ -87,6 +87,10 @@ PackageSource = Annotated[PackageTextSource | PackageRecordSource, Field(discrim
 Source = Annotated[FolderSource | PackageSource, Field(discriminator="kind")]
 
 
+class Licences(Section):
+    allow: Annotated[list[Spdx], Field(min_length=1)]
+
+
 class CleanRules(Section):
     min_words: Positive | None
     max_words: Positive | None
@@ -210,6 +214,7 @@ class Params(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     sources: Annotated[dict[Name, Source], Field(min_length=1)]
     assets: dict[Name, Package]
+    licences: Licences
     clean: dict[Name, CleanRules]
     dedup: Dedup
     mix: Mix

@@ -4,6 +4,7 @@ from lib.pipeline.errors import SmeltError
 from lib.pipeline.run import Run, stage
 from lib.text import mix
 from lib.text.documents import write_documents
+from lib.text.licences import share_alike
 
 
 @stage
@@ -13,6 +14,7 @@ def main(run: Run) -> None:
     sources = {name: mix.Source(source.weight, source.licence) for name, source in run.param("sources").items()}
 
     mix.survey(corpus, sources, params, seed)
+    mix.check_licences(sources, run.param("licences").allow)
     if not any(source.train for source in sources.values() if source.weight):
         counts = ", ".join(f"{name} {source.documents}" for name, source in sources.items())
         raise SmeltError(
@@ -48,6 +50,7 @@ def main(run: Run) -> None:
                     "tokens_estimated": round(source.tokens),
                     "bytes": source.bytes,
                     "licence": source.licence,
+                    "share_alike": share_alike(source.licence),
                     "documents": {
                         "available": source.documents,
                         "train": source.taken,

@@ -17,6 +17,7 @@ def main(run: Run) -> None:
         "seed": run.param("seed"),
         "sources": sources,
         "assets": assets,
+        "licences": run.param("licences"),
         "clean": run.param("clean"),
         "dedup": run.param("dedup"),
         "mix": run.param("mix"),

@@ -80,13 +80,15 @@ def _licences(results: Results, sources: Mapping[str, SourceBase]) -> Table:
     rows = [
         [
             licence,
+            "yes" if any(mixed[name]["share_alike"] for name in names) else "no",
             ", ".join(names),
             count(sum(mixed[name]["documents"]["train"] for name in names)),
             percent(sum(encoded[name]["train_share"] for name in names)),
         ]
         for licence, names in groups.items()
     ]
-    columns = [*_named("licence", "sources"), Column("training documents"), Column("share of training tokens")]
+    named = _named("licence", "share-alike", "sources")
+    columns = [*named, Column("training documents"), Column("share of training tokens")]
     return Table("Licences of what the model was trained on", columns, rows)
 
 

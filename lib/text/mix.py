@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,9 @@ import pyarrow.compute as pc
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from lib.params import Mix
+from lib.pipeline.errors import SmeltError
 from lib.text.documents import Document, measure, read_documents, read_table
+from lib.text.licences import refuse
 
 TRIAL_VOCABULARY = 4096
 TRIAL_BYTES = 250_000  # of each source
@@ -51,6 +53,7 @@ class Source:
 
     weight: float
     licence: str
+    licences: dict[str, tuple[int, str]] = field(default_factory=dict)  # of its documents: how many, uri of the first
     held_out: dict[str, list[str]] = field(default_factory=lambda: {"val": [], "test": []})  # ids
     train: list[tuple[float, str, int]] = field(default_factory=list)  # place in its order, id, bytes of text
     bytes_per_token: float = 1.0
@@ -75,9 +78,12 @@ class Source:
 
 def survey(folder: Path, sources: Mapping[str, Source], params: Mix, seed: int) -> None:
     """Sort the documents of `folder` into the splits of `sources`; put each source's training set into its order."""
-    for batch in read_table(folder, ["id", "source", "text"]):
+    for batch in read_table(folder, ["id", "source", "licence", "uri", "text"]):
         sizes = pc.binary_length(batch["text"]).to_pylist()
-        for id_, name, size in zip(batch["id"].to_pylist(), batch["source"].to_pylist(), sizes, strict=True):
+        columns = (batch[name].to_pylist() for name in ("id", "source", "licence", "uri"))
+        for id_, name, licence, uri, size in zip(*columns, sizes, strict=True):
+            count, first = sources[name].licences.get(licence, (0, uri))
+            sources[name].licences[licence] = (count + 1, first)
             split = split_of(id_, params)
             if split == "train":
                 sources[name].train.append((_uniform(f"choose:{seed}:{id_}"), id_, size))
@@ -85,6 +91,29 @@ def survey(folder: Path, sources: Mapping[str, Source], params: Mix, seed: int) 
                 sources[name].held_out[split].append(id_)
     for source in sources.values():
         source.train.sort()
+
+
+def check_licences(sources: Mapping[str, Source], allow: Collection[str]) -> None:
+    """Stop at any source or document of the mixture whose licence is not accepted.
+
+    Raises:
+        SmeltError: with a list of what and where.
+    """
+    found = [
+        (name, licence, count, uri)
+        for name, source in sources.items()
+        if source.weight
+        for licence, (count, uri) in {source.licence: (0, "sources"), **source.licences}.items()
+    ]
+    refused = [
+        f"  {name}: {licence}, {f'{count:,} documents, first {uri}' if count else 'of the source'}: {reason}"
+        for name, licence, count, uri, reason in refuse(found, allow)
+    ]
+    if refused:
+        raise SmeltError(
+            "licences that are not accepted:\n" + "\n".join(refused) + "\n"
+            "Add them to licences.allow in params.yaml, or give the source the weight 0, or take the documents out"
+        )
 
 
 def estimate_bytes_per_token(folder: Path, sources: Mapping[str, Source]) -> None:

@@ -144,6 +144,7 @@ def _metrics(name: str, item: str, sources: list[str]) -> dict[str, Any]:
                         "tokens_estimated": 1_000_000,
                         "bytes": 3_500_000,
                         "licence": "CC0-1.0",
+                        "share_alike": source == "boolq",
                         "documents": documents,
                     }
                     for source in full
