@@ -1,7 +1,7 @@
 # `make` lists the targets. Each one that needs Python makes .venv first and works by itself.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check exp preset chat licences lineage push pull unlock graph clean
+.PHONY: help setup repro test check exp queue preset chat licences lineage push pull unlock graph clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -47,6 +47,10 @@ exp: setup ## run an experiment: make exp SET="pretrain.learning_rate=2e-3 seed=
 	  < <(find data/internal -mindepth 1 -maxdepth 1 ! -name .gitkeep -print0); \
 	test -n "$(TEMP)$(QUEUE)" || own=(); \
 	set -x; $(BIN)/dvc exp run $(if $(QUEUE),--queue)$(if $(TEMP),--temp) "$${own[@]}" $(foreach value,$(SET),-S $(value))
+
+queue: setup ## run the experiments that QUEUE=1 put off, in the background
+	@$(BIN)/dvc queue start
+	@echo "Follow them with: $(BIN)/dvc queue status, $(BIN)/dvc exp show"
 
 preset: setup ## lay a preset over params.yaml: make preset NAME=smoke
 	@$(BIN)/python -m lib.preset $(NAME)

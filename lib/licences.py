@@ -23,7 +23,7 @@ def table(root: Path) -> tuple[Table, bool]:
     mixed = json.loads(metrics.read_text(encoding="utf-8"))["mix"]["sources"] if metrics.exists() else {}
     shown = Table(title=None if mixed else "`make repro` has not mixed anything yet: no documents, no shares")
     for title in ("source", "licence", "accepted", "share-alike"):
-        shown.add_column(title)
+        shown.add_column(title, overflow="fold")  # an id cut short is of no use
     for title in ("training documents", "share of training"):
         shown.add_column(title, justify="right")
     whole = True
