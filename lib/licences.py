@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from lib import params as parameters
+from lib.params import load as parameters
 from lib.text.licences import refuse, share_alike
 
 

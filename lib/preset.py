@@ -14,7 +14,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from lib.params import ParamsError, load, read_yaml
+from lib.params.load import ParamsError, load, read_yaml
 
 
 def overlay(values: dict[str, Any], changes: Mapping[str, Any], where: str = "") -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
-from lib.params import Index
+from lib.params.results import Index
 from lib.pipeline.run import Run, stage
 from lib.rag.chunk import Chunker
 from lib.rag.embed import Embedder

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from lib.params import load
+from lib.params.load import load
 from lib.pipeline.declarations import declarations
 from lib.preset import overlay
 from tests.workspace import ROOT, Workspace, ran

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from lib.params import ParamsError, load
+from lib.params.load import ParamsError, load
 from lib.preset import apply, overlay
 from tests.workspace import ROOT
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lib.params import Model
+from lib.params.training import Model
 from lib.pipeline.errors import SmeltError
 
 # Head size 64 up to 1b, 128 above, as SmolLM2, Llama 3.2 and Qwen3 have it; the feed-forward is about 8/3 of the width,

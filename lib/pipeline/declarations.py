@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lib import params as parameters
+from lib.params import load as parameters
 
 
 def _substitute(value: Any, item: str | None, fields: dict[str, Any]) -> Any:

@@ -41,7 +41,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 from tqdm import tqdm
 
-from lib import params as parameters
+from lib.params import load as parameters
 from lib.pipeline.declarations import declarations
 from lib.pipeline.errors import SmeltError, explain
 from lib.pipeline.hashes import hash_path, hash_value

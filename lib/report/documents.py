@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from lib.params import SourceBase
+from lib.params.sources import SourceBase
 from lib.report import charts
 from lib.report.formats import NONE, count, percent
 from lib.report.page import Block, Column, Details, Figure, Note, Section, Table

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from lib.params import SourceBase
+from lib.params.sources import SourceBase
 from lib.report.formats import NONE, count, percent
 from lib.report.page import Column, Details, Section, Table
 from lib.report.results import Results

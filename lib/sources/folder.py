@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from lib.params import FolderSource
+from lib.params.sources import FolderSource
 from lib.pipeline.errors import SmeltError
 from lib.sources import plain, records
 from lib.sources.records import Item

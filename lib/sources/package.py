@@ -17,7 +17,7 @@ import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
-from lib.params import Package
+from lib.params.sources import Package
 from lib.pipeline.errors import SmeltError
 from lib.pipeline.hashes import hash_file
 

@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from lib.params import PackageRecordSource, PackageTextSource
+from lib.params.sources import PackageRecordSource, PackageTextSource
 from lib.pipeline.errors import SmeltError
 from lib.sources import package, plain, records
 from lib.sources.records import Item, Record

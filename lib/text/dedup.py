@@ -26,7 +26,7 @@ from datatrove.pipeline.dedup.minhash import (
 from datatrove.utils.hashing import HashConfig
 from datatrove.utils.text import TextNormConfig
 
-from lib.params import Dedup
+from lib.params.text import Dedup
 from lib.text.blocks import Rejects, chain, rows
 from lib.text.documents import Document, count_documents, read_documents
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from lib.params import Mix
+from lib.params.text import Mix
 from lib.pipeline.errors import SmeltError
 from lib.text.documents import Document, measure, read_documents, read_table
 from lib.text.licences import refuse

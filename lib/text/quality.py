@@ -10,7 +10,7 @@ from datatrove.data import Document as Row
 from datatrove.pipeline.filters.base_filter import BaseFilter
 from datatrove.pipeline.filters.gopher_repetition_filter import find_duplicates
 
-from lib.params import CleanRules
+from lib.params.text import CleanRules
 from lib.text.blocks import Rejects
 
 

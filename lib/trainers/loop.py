@@ -22,7 +22,7 @@ from torch import nn
 from tqdm import tqdm
 
 from lib.backends.select import Backend
-from lib.params import Optimization
+from lib.params.training import Optimization
 from lib.pipeline.errors import SmeltError
 from lib.pipeline.run import Run
 from lib.trainers import checkpoints

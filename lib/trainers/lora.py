@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from lib.params import Finetune
+from lib.params.training import Finetune
 
 
 def load_base(folder: Path) -> PreTrainedModel:

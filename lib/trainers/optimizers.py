@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lib.params import Optimization, Pretrain
+from lib.params.training import Optimization, Pretrain
 
 # Quintic Newton-Schulz iteration: maps singular values into about [0.7, 1.2] (https://kellerjordan.github.io/posts/muon).
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)

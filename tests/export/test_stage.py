@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lib import params as parameters
 from lib.export.lineage import read
+from lib.params import load as parameters
 from lib.pipeline.run import execute
 from stages.export import main
 from tests.export.conftest import MIXTURE, STAGES

@@ -12,7 +12,7 @@ import torch
 from lib.model import huggingface
 from lib.model.config import SIZES, ModelConfig, derive
 from lib.model.decoder import Decoder, rope_tables, rotate
-from lib.params import load
+from lib.params.load import load
 from lib.pipeline.errors import SmeltError
 
 CONFIG = ModelConfig(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lib import params as parameters
+from lib.params import load as parameters
 from lib.pipeline.declarations import declarations
 
 REPOSITORY = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lib import params as parameters
+from lib.params import load as parameters
 from lib.pipeline.declarations import declarations
 from lib.pipeline.errors import SmeltError
 from lib.pipeline.run import execute

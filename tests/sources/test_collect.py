@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lib.params import Mix
+from lib.params.text import Mix
 from lib.pipeline.errors import SmeltError
 from lib.sources.limit import spread
 from lib.sources.records import Item

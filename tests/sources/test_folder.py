@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.params import FolderSource
+from lib.params.sources import FolderSource
 from lib.pipeline.errors import SmeltError
 from lib.sources import folder
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.params import Package
+from lib.params.sources import Package
 from lib.pipeline.errors import SmeltError
 from lib.sources import package
 

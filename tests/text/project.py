@@ -8,7 +8,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from lib.params import read_yaml
+from lib.params.load import read_yaml
 from lib.pipeline.run import execute
 
 REPOSITORY = Path(__file__).parents[2]

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lib.params import Mix
+from lib.params.text import Mix
 from lib.pipeline.errors import SmeltError
 from lib.text import mix
 from lib.text.documents import Document, read_documents, write_documents

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from lib.params import CleanRules
+from lib.params.text import CleanRules
 from lib.text.quality import broken_rule
 
 NONE = dict.fromkeys(CleanRules.model_fields)

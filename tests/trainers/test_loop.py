@@ -13,7 +13,7 @@ import torch
 from lib.backends.select import Backend
 from lib.model.config import ModelConfig
 from lib.model.decoder import Decoder
-from lib.params import Pretrain
+from lib.params.training import Pretrain
 from lib.pipeline.errors import SmeltError
 from lib.trainers import checkpoints
 from lib.trainers.loader import IGNORED, Batch, Conversations

@@ -1,0 +1,104 @@
+"""The typed form of params.yaml: one model per section, all errors shown at once.
+
+There are no defaults: what is not in params.yaml is not tracked by DVC, so it may not change a result.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from lib.params.results import Evaluate, Export, Index
+from lib.params.sources import Licences, Package, Source
+from lib.params.text import Chat, CleanRules, Dedup, Encode, Mix, Tokenizer
+from lib.params.training import Finetune, Model, Pretrain
+from lib.params.values import Name, Section
+
+
+class ParamsError(ValueError):
+    """params.yaml holds something unusable; the message lists every problem."""
+
+
+class Params(Section):
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    sources: Annotated[dict[Name, Source], Field(min_length=1)]
+    assets: dict[Name, Package]
+    licences: Licences
+    clean: dict[Name, CleanRules]
+    dedup: Dedup
+    mix: Mix
+    tokenizer: Tokenizer
+    encode: Encode
+    model: Model
+    pretrain: Pretrain
+    chat: Chat
+    finetune: Finetune
+    evaluate: Evaluate
+    export: Export
+    index: Index
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Params:
+        problems = [
+            f"sources.{name}.rules: clean has no rules {source.rules!r} (there are: {', '.join(self.clean)})"
+            for name, source in self.sources.items()
+            if source.rules not in self.clean
+        ]
+        problems += [
+            f"index.sources: no such source: {name!r} (there are: {', '.join(self.sources)})"
+            for name in self.index.sources
+            if name not in self.sources
+        ]
+        if self.index.overlap_tokens >= self.index.chunk_tokens:
+            problems.append("index.overlap_tokens must be smaller than index.chunk_tokens")
+        if not any(source.weight > 0 for source in self.sources.values()):
+            problems.append("sources: every weight is 0, so the mixture would be empty")
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+
+def read_yaml(path: Path) -> Any:
+    """Read YAML 1.2, as DVC does (PyYAML would read `1e-3` as text).
+
+    Raises:
+        ParamsError: the file is missing or is not YAML.
+    """
+    try:
+        return YAML(typ="safe").load(path)
+    except FileNotFoundError:
+        raise ParamsError(f"{path} is missing") from None
+    except YAMLError as error:
+        raise ParamsError(f"{path} is not valid YAML: {error}") from None
+
+
+def _message(error: Any) -> str:
+    place = list(error["loc"])
+    if place[:1] == ["sources"] and len(place) > 2:
+        # pydantic names the branch of the union that it took: the kind of the source, and the format of a package.
+        del place[2 : 4 if place[2] == "package" else 3]
+    where = ".".join(map(str, place))
+    what = {"extra_forbidden": "unknown parameter", "missing": "is missing"}.get(error["type"], error["msg"])
+    what = what.removeprefix("Value error, ")
+    if not where:
+        return what
+    given = "" if error["type"] in ("missing", "extra_forbidden", "value_error") else f" (is {error['input']!r})"
+    return f"{where}: {what}{given}"
+
+
+def load(path: Path) -> Params:
+    """Read and check the whole of params.yaml.
+
+    Raises:
+        ParamsError: with every problem of the file, one a line.
+    """
+    try:
+        return Params.model_validate(read_yaml(path))
+    except ValidationError as error:
+        lines = "\n".join(_message(item) for item in error.errors()).splitlines()
+        count = f"{len(lines)} error{'s' if len(lines) > 1 else ''}"
+        raise ParamsError(f"{path.name} has {count}:\n" + "\n".join(f"  {line}" for line in lines)) from None

@@ -1,0 +1,53 @@
+"""`model`, `pretrain` and `finetune`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from lib.params.values import Name, NotNegative, Positive, Rate, Section, Share
+
+
+class Model(Section):
+    size: Name
+    context_length: Annotated[int, Field(ge=16)]
+    rope_theta: Annotated[float, Field(gt=0)]
+    qk_norm: bool
+    tie_embeddings: bool
+    norm_eps: Annotated[float, Field(gt=0, lt=0.1)]
+    layers: Positive | None
+    width: Positive | None
+    heads: Positive | None
+    kv_heads: Positive | None
+    feed_forward: Positive | None
+
+
+class Optimization(Section):
+    micro_batch: Positive
+    optimizer: Literal["muon", "adamw"]
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    betas: tuple[Rate, Rate]
+    weight_decay: Annotated[float, Field(ge=0, lt=1)]
+    clip_norm: Annotated[float, Field(gt=0)]
+    warmup_steps: NotNegative
+    decay_fraction: Share
+    checkpoint_every: Positive
+    log_every: Positive
+    validate_every: Positive
+    validate_rows: Positive
+
+
+class Pretrain(Optimization):
+    embedding_learning_rate: Annotated[float, Field(gt=0, le=1)]
+    head_learning_rate: Annotated[float, Field(gt=0, le=1)]
+    tokens: Positive
+    batch_tokens: Positive
+
+
+class Finetune(Optimization):
+    rank: Positive
+    alpha: Positive
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    epochs: Positive
+    batch_rows: Positive
