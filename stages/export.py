@@ -16,13 +16,12 @@ def main(run: Run) -> None:
     ]
     mixture = json.loads(run.dep("reports/mix/metrics.json").read_text())["mix"]["sources"]
     lineage = combine(stages, mixture)
-    folder = run.out(f"models/export/{run.item}")
+    name, folder = run.param("export.name"), run.out(f"models/export/{run.item}")
 
     if run.item == "hf":
-        huggingface.export(model, folder, settings.dtype, lineage)
+        huggingface.export(model, folder, name, settings.dtype, lineage)
         run.metrics({"bytes": sum(file.stat().st_size for file in folder.iterdir())})
     else:
-        name = run.param("export.name")
         files = gguf.export(model, folder, name, settings.quantisations, lineage, run.workers)
         run.metrics({"files": {kind: {"bytes": path.stat().st_size} for kind, path in files.items()}})
     run.log(f"{', '.join(sorted(file.name for file in folder.iterdir()))}; licence: {lineage.licence}")

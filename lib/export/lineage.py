@@ -3,7 +3,7 @@
     smelt.fingerprint.data      sha256 over the content hashes of what mix, pretrain and finetune read
     smelt.fingerprint.params    sha256 over their parameters
     smelt.fingerprint.code      sha256 over the hashes of their code and the versions of their packages
-    smelt.lineage.sources       JSON: source -> licence, package pin and its sha256, documents trained on
+    smelt.lineage.sources       JSON: source -> kind, licence, package pin and its sha256, documents trained on, ...
     smelt.lineage.params        JSON: stage -> parameters
 
 Time, host, path and commit are left out on purpose: equal inputs must give equal bytes. `python -m lib.lineage` finds
@@ -27,7 +27,7 @@ _PARAMS = "smelt.lineage.params"
 
 class Lineage(NamedTuple):
     fingerprints: dict[str, str]  # data, params, code -> sha256
-    sources: dict[str, dict[str, Any]]  # name -> licence, package, sha256, documents
+    sources: dict[str, dict[str, Any]]  # name -> kind, licence, share_alike, package, sha256, documents
     params: dict[str, dict[str, Any]]  # stage -> its parameters
 
     @property
@@ -35,6 +35,11 @@ class Lineage(NamedTuple):
         """SPDX expression of all the sources together."""
         licences = sorted({source["licence"] for source in self.sources.values()})
         return " AND ".join(f"({licence})" if " " in licence else licence for licence in licences)
+
+    @property
+    def share_alike(self) -> list[str]:
+        """Licences that ask what is made of the texts to carry them on."""
+        return sorted({source["licence"] for source in self.sources.values() if source["share_alike"]})
 
     def to_metadata(self) -> dict[str, str]:
         """Keys and values to write into a file, always in the same order."""
@@ -62,8 +67,10 @@ def combine(stages: Sequence[Mapping[str, Any]], mixture: Mapping[str, Any]) -> 
         documents = mixture[name]["documents"]["train"]
         if documents:
             sources[name] = {
+                "kind": source["kind"],
                 "licence": source["licence"],
-                "package": source.get("package"),  # null: the user's own folder
+                "share_alike": mixture[name]["share_alike"],
+                "package": source.get("package"),  # null: not from a package
                 "sha256": source.get("sha256"),
                 "documents": documents,
             }

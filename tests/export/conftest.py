@@ -41,7 +41,7 @@ STAGES = [
     {"stage": "finetune", "code": "c3", "params": {"finetune": {"rank": 4}}, "pins": {}, "inputs": {"data/chat": "d3"}},
 ]
 MIXTURE = {
-    name: {"documents": {"available": count, "train": count, "val": 0, "test": 0}}
+    name: {"documents": {"available": count, "train": count, "val": 0, "test": 0}, "share_alike": name == "wiki"}
     for name, count in {"internal": 0, "manual": 120, "wiki": 30, "two": 1}.items()
 }
 

@@ -15,8 +15,10 @@ from tests.export.conftest import MIXTURE, STAGES
 def test_only_sources_with_training_documents_count(lineage: Lineage) -> None:
     assert list(lineage.sources) == ["manual", "wiki", "two"]
     assert lineage.sources["manual"] == {
-        "licence": "Apache-2.0", "package": "manual==1.0", "sha256": "ab" * 32, "documents": 120,
+        "kind": "package", "licence": "Apache-2.0", "share_alike": False,
+        "package": "manual==1.0", "sha256": "ab" * 32, "documents": 120,
     }  # fmt: skip
+    assert lineage.share_alike == ["CC-BY-SA-4.0"]
     assert lineage.licence == "Apache-2.0 AND CC-BY-SA-4.0 AND (MIT OR BSD-3-Clause)"
 
 
@@ -41,7 +43,7 @@ def test_a_fingerprint_changes_with_what_it_stands_for(
 
 def test_unusable_files_are_named(make_model: Callable, lineage: Lineage, tmp_path: Path) -> None:
     whole = gguf.export(make_model("qwen3_tied"), tmp_path / "gguf", "tiny", [], lineage, 1)["F16"]
-    huggingface.export(make_model("qwen3_tied"), tmp_path / "hf", "float32", lineage)
+    huggingface.export(make_model("qwen3_tied"), tmp_path / "hf", "tiny", "float32", lineage)
     for path in (whole, tmp_path / "hf/model.safetensors"):
         content = path.read_bytes()
         for length in (5, 40, 3000, len(content) // 2, len(content) - 100):
