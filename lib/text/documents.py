@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,8 +26,9 @@ SCHEMA = pa.schema(
     ]
 )
 REJECT_SCHEMA = SCHEMA.append(pa.field("reason", pa.string()))
-SHARD_BYTES = 256 * 2**20  # of text; compressed, a shard is a third of it
-_BATCH = 1000
+SHARD_BYTES = 64 * 2**20  # of text; compressed, a shard is a third of it. A shard is what one process works on
+_BATCH = 1000  # documents held at once,
+_BATCH_BYTES = 8 * 2**20  # or fewer, of so much text
 
 
 class Document(NamedTuple):
@@ -46,46 +48,57 @@ class DocumentWriter:
     """Writes documents into `folder`/00000.parquet, 00001.parquet, ... with memory bounded by a batch.
 
     `reject_reasons=True` adds the column `reason`; give it to `write` then. An empty folder gets one empty shard, so
-    that whoever reads it finds the schema.
+    that whoever reads it finds the schema. With a number for `shard` all go into that one, however many they are: the
+    output of one task of several. A shard has its name once it is whole.
     """
 
-    def __init__(self, folder: Path, reject_reasons: bool = False) -> None:
+    def __init__(self, folder: Path, reject_reasons: bool = False, shard: int | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._schema = folder, REJECT_SCHEMA if reject_reasons else SCHEMA
         self._rows: list[tuple] = []
         self._writer: pq.ParquetWriter | None = None
-        self._shards = self._shard_bytes = 0
+        self._only, self._shards = shard, shard or 0
+        self._batch_bytes = self._shard_bytes = 0
         self.documents = self.bytes = 0
+
+    @property
+    def _partial(self) -> Path:
+        return self._folder / f".{self._shards:05d}.partial"
 
     def write(self, document: Document, reason: str | None = None) -> None:
         size = len(document.text.encode())
         self.documents, self.bytes, self._shard_bytes = self.documents + 1, self.bytes + size, self._shard_bytes + size
         self._rows.append((*document, reason) if reason is not None else tuple(document))
-        if len(self._rows) >= _BATCH:
+        self._batch_bytes += size
+        if len(self._rows) >= _BATCH or self._batch_bytes >= _BATCH_BYTES:
             self._flush()
-        if self._shard_bytes >= SHARD_BYTES:
+        if self._shard_bytes >= SHARD_BYTES and self._only is None:
             self._end_shard()
 
     def _flush(self) -> None:
         if self._writer is None:
-            path = self._folder / f"{self._shards:05d}.parquet"
-            self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
+            self._writer = pq.ParquetWriter(self._partial, self._schema, compression="zstd")
         columns = list(zip(*self._rows, strict=True)) or [()] * len(self._schema)
         self._writer.write_table(pa.table([pa.array(column, pa.string()) for column in columns], schema=self._schema))
         self._rows.clear()
+        self._batch_bytes = 0
 
     def _end_shard(self) -> None:
         if self._rows or self._writer is None:
             self._flush()
-        if self._writer is not None:
-            self._writer.close()
+        self._writer.close()
+        os.replace(self._partial, self._folder / f"{self._shards:05d}.parquet")
         self._writer, self._shards, self._shard_bytes = None, self._shards + 1, 0
 
     def __enter__(self) -> DocumentWriter:
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        if self._rows or self._writer is not None or self._shards == 0:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is not None:
+            if self._writer is not None:
+                self._writer.close()
+            self._partial.unlink(missing_ok=True)
+        elif self._rows or self._writer is not None or self._shards == (self._only or 0):
             self._end_shard()
 
 
@@ -98,7 +111,8 @@ def read_table(folder: Path, columns: list[str] | None = None) -> Iterator[pa.Re
     """The rows below `folder` (or of one shard), shard by shard in name order, as record batches."""
     for path in shards(folder):
         with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(batch_size=_BATCH, columns=columns)
+            for group in range(file.num_row_groups):  # a batch over several would not be bounded in bytes
+                yield from file.iter_batches(batch_size=_BATCH, row_groups=[group], columns=columns)
 
 
 def read_documents(folder: Path) -> Iterator[Document]:

@@ -125,6 +125,21 @@ def each(
     return [json.loads(step.result(rank).read_bytes()) for rank in range(len(tasks))]
 
 
+def link(folder: Path, target: Path) -> None:
+    """Give what tasks wrote below `folder` a second name below `target`, or a copy on another disk.
+
+    The first one stays for a run that is stopped before its end: marks say that it is there.
+    """
+
+    def copy(source: str, copied: str) -> None:
+        try:
+            os.link(source, copied)
+        except OSError:
+            shutil.copyfile(source, copied)
+
+    shutil.copytree(folder, target, copy_function=copy, ignore=shutil.ignore_patterns(".*"))
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # This machine
 
