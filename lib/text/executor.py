@@ -16,6 +16,7 @@ Killed is normal: finished tasks are marked, and the next run with the same work
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -229,18 +230,9 @@ def _finished(executor: PipelineExecutor, step: Task, works: Callable[[], bool],
 
 
 def _ray(step: Task, folder: Path, workers: int) -> Iterator[int]:
-    own: dict[str, Any] = {}
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if not os.environ.get("RAY_ADDRESS"):
-        own = {"address": "local", "num_cpus": workers, "include_dashboard": False}
-        # Ray's name for "on the loopback alone"; without it every part of Ray listens on all interfaces.
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    try:
-        import ray
-    except ImportError:
-        raise SmeltError(
-            "SMELT_EXECUTOR=ray needs Ray: .venv/bin/python -m pip install -c constraints.txt --group ray"
-        ) from None
+    """Yields each task that is done. Ray lives in a process of its own, so that it can be ended at any moment."""
+    if importlib.util.find_spec("ray") is None:
+        raise SmeltError("SMELT_EXECUTOR=ray needs Ray: .venv/bin/python -m pip install -c constraints.txt --group ray")
     executor = RayPipelineExecutor(
         [step],
         tasks=len(step.tasks),
@@ -248,21 +240,36 @@ def _ray(step: Task, folder: Path, workers: int) -> Iterator[int]:
         mem_per_cpu_gb=0,  # a core is what a task asks for; with the default 2 GiB a small machine would wait for ever
         logging_dir=str(folder),
     )
-    ray.init(**own, log_to_driver=False, logging_level="WARNING")
-    errors: list[Exception] = []
+    driver = multiprocessing.get_context("spawn").Process(target=_drive_ray, args=(executor, workers))
 
-    def work() -> None:
-        try:
-            executor.run()
-        except Exception as error:
-            errors.append(error)
+    def works() -> bool:
+        if driver.exitcode:
+            raise SmeltError("Ray could not run the tasks; what it says is above")
+        return driver.is_alive()
 
-    thread = threading.Thread(target=work, daemon=True)
+    driver.start()
     try:
-        thread.start()
-        yield from _finished(executor, step, thread.is_alive, f"Ray says: {errors or 'nothing'}.")
+        yield from _finished(executor, step, works, f"Their output is in {folder / 'logs'}.")
+        if not executor.get_incomplete_ranks():
+            driver.join(_GRACE)  # it ends by itself
     finally:
-        ray.shutdown()
+        driver.terminate()
+        driver.join()
+
+
+def _drive_ray(executor: RayPipelineExecutor, workers: int) -> None:
+    _follow_the_parent()
+    own: dict[str, Any] = {}
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if not os.environ.get("RAY_ADDRESS"):
+        own = {"address": "local", "num_cpus": workers, "include_dashboard": False}
+        # Ray's name for "on the loopback alone"; without it every part of Ray listens on all interfaces.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    import ray
+
+    ray.init(**own, log_to_driver=False, logging_level="WARNING")
+    executor.run()
+    ray.shutdown()
 
 
 def _slurm(step: Task, folder: Path, workers: int) -> Iterator[int]:
