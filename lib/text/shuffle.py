@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lib.text.documents import Document
 
-PART_BYTES = 32 * 2**20  # of text; a part is held in memory while it is sorted
+PART_BYTES = 16 * 2**20  # of text; a part is held in memory while it is sorted
 _BUFFER_BYTES = 8 * 2**20  # of lines, over all parts, before they are written
 
 
@@ -53,3 +53,4 @@ class Shuffle:
                     rows = sorted(map(json.loads, file))
                 path.unlink()
                 yield from (Document(*row[1:]) for row in rows)
+                rows.clear()  # before the next part is read
