@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -79,8 +80,8 @@ def measure(root: Path, times: int, originals: list[Document]) -> tuple[int, dic
     """Bytes of the corpus, and the run record of each stage."""
     sources = {"corpus": project.folder("corpus", weight="all")}
     project.make(root, sources, lambda params: params["mix"].update(tokens=10**12))
-    for package_ in ("lib", "stages"):
-        (root / package_).symlink_to(project.REPOSITORY / package_)
+    for code in ("lib", "stages"):  # a copy, so that this measures one state of it
+        shutil.copytree(project.REPOSITORY / code, root / code, ignore=shutil.ignore_patterns("__pycache__"))
     size = write_corpus(root / "data/corpus", times, originals)
     records = {}
     for stage, item in STAGES:

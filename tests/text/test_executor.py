@@ -1,6 +1,7 @@
 """The same tasks on every executor: the same results and the same bytes, whoever runs them and however often."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -98,15 +99,18 @@ def test_a_killed_worker_is_told_of(tmp_path: Path) -> None:
         executor.each(tasks.fail, ["killed", "a"], tmp_path, 2)
 
 
-def test_a_killed_run_leaves_no_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_run_leaves_no_process(tmp_path: Path, how: signal.Signals) -> None:
     (tmp_path / "run.py").write_text(
-        "from pathlib import Path; from lib.text import executor; from tests.text import tasks\n"
-        f"if __name__ == '__main__': executor.each(tasks.wait, [{str(tmp_path)!r}] * 2, Path(__file__).parent / 'w', 2)"
+        "import signal, sys; from pathlib import Path; from lib.text import executor; from tests.text import tasks\n"
+        "if __name__ == '__main__':\n"
+        "    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as a stage does\n"
+        f"    executor.each(tasks.wait, [{str(tmp_path)!r}] * 2, Path(__file__).parent / 'work', 2)\n"
     )
     parent = subprocess.Popen([sys.executable, tmp_path / "run.py"], env=os.environ | {"PYTHONPATH": str(ROOT)})
     workers = wait_for(lambda: [int(path.name) for path in tmp_path.glob("[0-9]*")], 2)
-    parent.kill()
-    parent.wait()
+    parent.send_signal(how)
+    assert parent.wait(20) == (143 if how is signal.SIGTERM else -how)
     wait_for(lambda: [pid for pid in workers if not Path(f"/proc/{pid}").exists()], 2)
 
 
