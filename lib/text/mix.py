@@ -305,6 +305,7 @@ def deal(folder: Path, sources: Mapping[str, Source], params: Mix, seed: int, sc
     dense everywhere, and a document comes again only when all the others have been seen as often.
     """
     mixed = [source for source in sources.values() if source.in_mixture]
+    reached = {name: source.epochs_reached for name, source in sources.items()}
     sizes = {"train": sum(source.bytes for source in mixed)}
     sizes |= {split: sum(source.held_out[split][1] for source in mixed) for split in HELD_OUT}
     shuffles = {split: Shuffle(scratch / split, size) for split, size in sizes.items()}
@@ -316,9 +317,9 @@ def deal(folder: Path, sources: Mapping[str, Source], params: Mix, seed: int, sc
         if split != "train":
             shuffles[split].add(_uniform(f"order::{document.id}"), document)
             continue
-        passes = source.epochs_reached
+        passes = reached[document.source]
         for turn in range(source.times(_place(seed, document.id))):
             width = min(1.0, passes - turn)
             place = (turn + width * _uniform(f"order:{seed}:{turn}:{document.id}")) / passes
-            shuffles[split].add(min(place, np.nextafter(1.0, 0.0)), document)
+            shuffles[split].add(min(place, 1 - 2**-53), document)
     return shuffles
