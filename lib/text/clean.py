@@ -8,7 +8,7 @@ from typing import Any
 
 from lib.params.text import CleanRules
 from lib.text.blocks import Rejects, chain
-from lib.text.documents import Document, DocumentWriter, read_documents
+from lib.text.documents import Document, ShardWriter, read_documents
 from lib.text.normalise import Normalise
 from lib.text.quality import Quality
 
@@ -27,10 +27,9 @@ def clean_shard(shard: str, target: Path, rules: CleanRules) -> dict[str, Any]:
             yield document
 
     path = Path(shard)
-    number = int(path.stem)
     with (
-        DocumentWriter(target / "documents", shard=number) as documents,
-        DocumentWriter(target / "rejects", True, shard=number) as dropped,
+        ShardWriter(target / "documents" / path.name) as documents,
+        ShardWriter(target / "rejects" / path.name, True) as dropped,
     ):
         rejects = Rejects(dropped)
         for document in chain(counted(read_documents(path)), Normalise(), Quality(rules, rejects)):

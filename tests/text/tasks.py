@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.pipeline.errors import SmeltError
-from lib.text.documents import DocumentWriter, read_documents
+from lib.text.documents import ShardWriter, read_documents
 
 
 def count(task: str) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def count(task: str) -> dict[str, Any]:
 
 def shout(shard: str, target: Path) -> int:
     """One shard to another; its number of documents comes back."""
-    with DocumentWriter(target / Path(shard).stem) as writer:
+    with ShardWriter(target / Path(shard).name) as writer:
         for document in read_documents(Path(shard)):
             writer.write(document._replace(text=document.text.upper()))
     return writer.documents

@@ -5,7 +5,7 @@ import pytest
 
 from lib.pipeline.run import Run
 from lib.text import clean
-from lib.text.documents import Document, DocumentWriter, read_documents, read_table, write_documents
+from lib.text.documents import Document, DocumentWriter, ShardWriter, read_documents, read_table, write_documents
 from tests.text import project
 
 GOOD = "The boiler on the third floor is inspected twice a year, and the report of the engineer is kept for ten years."
@@ -47,7 +47,7 @@ def shards(root: Path) -> None:
     """A source of three shards and an empty one, in which every third document is too short."""
     project.make(root, {"internal": project.folder("internal")})
     for shard, count in enumerate([40, 7, 0, 25]):
-        with DocumentWriter(root / "data/raw/internal/documents", shard=shard) as writer:
+        with ShardWriter(root / f"data/raw/internal/documents/{shard:05d}.parquet") as writer:
             for n in range(count):
                 text = f"{GOOD} {shard}-{n}" if n % 3 else f"{n}"
                 writer.write(Document(f"internal/{shard}/{n}", text, "u", "internal", "MIT"))

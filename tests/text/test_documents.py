@@ -6,6 +6,7 @@ from lib.text import documents
 from lib.text.documents import (
     Document,
     DocumentWriter,
+    ShardWriter,
     count_documents,
     measure,
     read_documents,
@@ -44,16 +45,15 @@ def test_batches_are_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.Monkey
     assert max(sizes) < 10_000 + 600
 
 
-def test_a_shard_of_a_given_number_is_one_and_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(documents, "SHARD_BYTES", 100)
-    with DocumentWriter(tmp_path, shard=7) as writer:
+def test_a_shard_is_whole_or_absent(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path / "00007.parquet") as writer:
         for number in range(50):
             writer.write(document(number))
     assert [path.name for path in tmp_path.iterdir()] == ["00007.parquet"]
     assert count_documents(tmp_path) == 50
 
     def stop() -> None:
-        with DocumentWriter(tmp_path, shard=8) as writer:
+        with ShardWriter(tmp_path / "00008.parquet") as writer:
             for number in range(2000):
                 writer.write(document(number))
             assert len(list(tmp_path.iterdir())) == 2
