@@ -1,7 +1,7 @@
 # `make` lists the targets. Each one that needs Python makes .venv first and works by itself.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check exp queue preset chat licences lineage push pull unlock graph clean
+.PHONY: help setup repro test check bench-scale exp queue preset chat licences lineage push pull unlock graph clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -14,8 +14,8 @@ GROUPS := pipeline data train eval export rag serve report dev
 
 help: ## list the targets
 	@echo "Smelt: from a folder of documents to a small language model you own"
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
-	@echo "Machine-local settings (they never change a result): SMELT_DEVICE=cpu|cuda|rocm|mps  SMELT_WORKERS=N  SMELT_WHEELS=DIR"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@echo "Machine-local settings (they never change a result): SMELT_DEVICE=cpu|cuda|rocm|mps  SMELT_WORKERS=N  SMELT_WHEELS=DIR  SMELT_EXECUTOR=local|ray|slurm"
 
 # The stamp names what was installed: a changed pin installs again, anything else does not.
 setup: $(BIN)/.installed ## make .venv with the pinned dependencies
@@ -38,6 +38,9 @@ test: setup check ## run ruff and all tests
 check: setup ## run ruff alone
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+bench-scale: setup ## measure whether the data stages' memory stays constant: documents of the default, 1 and 10 times
+	$(BIN)/python -m tests.benchmarks.scale $(ARGS)
 
 exp: setup ## run an experiment: make exp SET="pretrain.learning_rate=2e-3 seed=2" [TEMP=1 | QUEUE=1]
 	@untracked=$$(git ls-files --others --exclude-standard -- lib stages dvc.yaml params.yaml); test -z "$$untracked" || \

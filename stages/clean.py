@@ -1,39 +1,33 @@
 """Normalise the documents of one source and drop those that break its rules; what is dropped keeps its reason."""
 
+from collections import Counter
+from functools import partial
+
 from lib.pipeline.run import Run, stage
-from lib.text.blocks import Rejects, chain
-from lib.text.documents import DocumentWriter, measure, read_documents
-from lib.text.normalise import Normalise
-from lib.text.quality import Quality
+from lib.text.clean import clean_shard
+from lib.text.documents import shards
+from lib.text.executor import each, link
+
+NUMBERS = ("documents_in", "documents_out", "rejected", "bytes_in", "bytes_out")
 
 
 @stage
 def main(run: Run) -> None:
-    source = run.dep(f"data/raw/{run.item}") / "documents"
-    target = run.out(f"data/clean/{run.item}")
+    found = [str(shard) for shard in shards(run.dep(f"data/raw/{run.item}") / "documents")]
     rules = run.param(f"clean.{run.param(f'sources.{run.item}.rules')}")
 
-    found, bytes_in = measure(source)
-    with DocumentWriter(target / "documents") as documents, DocumentWriter(target / "rejects", True) as dropped:
-        rejects = Rejects(dropped)
-        stream = run.progress(read_documents(source), found, "doc")
-        for document in chain(stream, Normalise(), Quality(rules, rejects)):
-            documents.write(document)
+    cleaned = run.scratch / "cleaned"
+    clean = partial(clean_shard, target=cleaned, rules=rules)
+    tallies = each(clean, found, run.scratch / "tasks", run.workers, run.progress)
+    link(cleaned, run.out(f"data/clean/{run.item}"))
 
-    if found != documents.documents + dropped.documents:
-        raise RuntimeError(f"{found} documents came in, {documents.documents} + {dropped.documents} went out")
-    megabytes = documents.bytes / 1e6
-    run.log(f"kept {documents.documents:,} of {found:,} documents, {megabytes:.2f} MB; {dict(rejects.reasons)}")
-    run.metrics(
-        {
-            "documents_in": found,
-            "documents_out": documents.documents,
-            "rejected": dropped.documents,
-            "bytes_in": bytes_in,
-            "bytes_out": documents.bytes,
-            "reasons": dict(sorted(rejects.reasons.items())),
-        }
-    )
+    total = {key: sum(tally[key] for tally in tallies) for key in NUMBERS}
+    reasons = sum((Counter(tally["reasons"]) for tally in tallies), Counter())
+    if total["documents_in"] != total["documents_out"] + total["rejected"]:
+        raise RuntimeError("{documents_in} documents came in, {documents_out} + {rejected} went out".format(**total))
+    megabytes = total["bytes_out"] / 1e6
+    run.log(f"kept {total['documents_out']:,} of {total['documents_in']:,}, {megabytes:.2f} MB; {dict(reasons)}")
+    run.metrics({**total, "reasons": dict(sorted(reasons.items()))})
 
 
 if __name__ == "__main__":

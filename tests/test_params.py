@@ -56,7 +56,12 @@ def test_all_errors_are_shown_at_once(tmp_path: Path) -> None:
         ({"sources": {"wiki": {"sha256": "abc"}}}, "sources.wiki.sha256"),
         ({"sources": {"wiki": {"package": "wiki>=1"}}}, "sources.wiki.package"),
         ({"sources": {"internal": {"input": "/etc"}}}, "input must be a folder inside the repository"),
-        ({"sources": {"wiki": {"weight": -1}}}, "sources.wiki.weight"),
+        ({"sources": {"wiki": {"weight": -1}}}, "sources.wiki.weight: must be a number of at least 0, or the word"),
+        (
+            {"sources": {"wiki": {"weight": "most"}}},
+            "sources.wiki.weight: must be a number of at least 0, or the word",
+        ),
+        ({"sources": {"wiki": {"epochs": 0}}}, "sources.wiki.epochs"),
         ({"index": {"overlap_tokens": 250}}, "overlap_tokens must be smaller"),
         ({"seed": None}, "seed"),
     ],

@@ -196,3 +196,11 @@ def test_a_full_disk_gives_one_message_and_leaves_nothing(tmp_path: Path) -> Non
         assert not list((small / "data").rglob("*wiki*"))
     finally:
         subprocess.run(["umount", small], check=True)
+
+
+def test_peak_memory_is_not_that_of_the_starting_process() -> None:
+    """The kernel counts the memory of a parent into ru_maxrss of its child; here a parent of 400 MB."""
+    child = "from lib.pipeline.record import Record; print(Record().finish('s', [])['peak_memory_mib'])"
+    parent = f"import subprocess, sys; held = b'x' * 400_000_000; subprocess.run([sys.executable, '-c', {child!r}])"
+    found = subprocess.run([sys.executable, "-c", parent], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert 5 < float(found.stdout) < 200

@@ -55,7 +55,7 @@ class Params(Section):
         ]
         if self.index.overlap_tokens >= self.index.chunk_tokens:
             problems.append("index.overlap_tokens must be smaller than index.chunk_tokens")
-        if not any(source.weight > 0 for source in self.sources.values()):
+        if all(source.weight == 0 for source in self.sources.values()):
             problems.append("sources: every weight is 0, so the mixture would be empty")
         if problems:
             raise ValueError("\n".join(problems))

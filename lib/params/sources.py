@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lib.params.values import Pin, Positive, Section, Sha256, Spdx
+from lib.params.values import Pin, Positive, Section, Sha256, Spdx, Weight
 
 
 class Package(Section):
@@ -27,7 +27,8 @@ class Subtract(Section):
 class SourceBase(Section):
     input: str
     licence: Spdx
-    weight: Annotated[float, Field(ge=0)]
+    weight: Weight
+    epochs: Positive
     rules: str
     limit: Positive | None
 

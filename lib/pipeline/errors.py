@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 
+# What the system refuses and the user can mend: a full disk, a quota, a permission.
+MENDABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
+
 
 class SmeltError(Exception):
     """Something the user can mend. The message says what, where and what to do."""

@@ -40,6 +40,16 @@ def _cpu_model() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
+def _peak_kib() -> int:
+    """Of the largest single process. ru_maxrss holds what the process that started it had too: DVC's, for a stage."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        own = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+
+
 class Record:
     """Measures one run from its making to `finish`."""
 
@@ -49,12 +59,11 @@ class Record:
     def finish(self, stage: str, pins: list[str]) -> dict[str, Any]:
         used = [after - self._energy[name] for name, after in _energy_microjoules().items() if name in self._energy]
         readable = used and min(used) >= 0  # the counters wrap around every few hours
-        peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
         return {
             "stage": stage,
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(self._started)),
             "seconds": round(time.time() - self._started, 2),
-            "peak_memory_mib": round(peak / 1024, 1),  # of the largest single process
+            "peak_memory_mib": round(_peak_kib() / 1024, 1),
             "energy_joules": round(sum(used) / 1e6, 1) if readable else None,
             "host": platform.node(),
             "system": platform.platform(),

@@ -24,7 +24,6 @@ dvc.yaml is the one place that says what a stage reads and writes; asking for an
 from __future__ import annotations
 
 import argparse
-import errno
 import fcntl
 import functools
 import json
@@ -43,7 +42,7 @@ from tqdm import tqdm
 
 from lib.params import load as parameters
 from lib.pipeline.declarations import declarations
-from lib.pipeline.errors import SmeltError, explain
+from lib.pipeline.errors import MENDABLE, SmeltError, explain
 from lib.pipeline.hashes import hash_path, hash_value
 from lib.pipeline.record import Record
 
@@ -279,7 +278,7 @@ def stage(main: Callable[[Run], None]) -> Callable[[], None]:
         except (SmeltError, parameters.ParamsError) as error:
             sys.exit(f"{name}: error: {error}")
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            if error.errno not in MENDABLE:
                 raise
             sys.exit(f"{name}: error: {explain(error)}")
 

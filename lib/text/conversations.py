@@ -209,12 +209,13 @@ def converse(document: Document) -> Iterator[Conversation]:
 def choose(conversations: Iterable[Conversation], most: dict[str, int | None], seed: int) -> list[Conversation]:
     """At most `most[kind]` conversations of each kind (None for all), shuffled.
 
-    Both the choice and the order follow a hash of seed, document and question, so a conversation more or less does not
-    move the others.
+    A document that comes several times counts once. Both the choice and the order follow a hash of seed, document and
+    question, so a conversation more or less does not move the others.
     """
     left = {kind: float("inf") if limit is None else limit for kind, limit in most.items()}
     chosen = []
-    for conversation in sorted(conversations, key=lambda c: _hash(seed, c.id, c.messages[0]["content"])):
+    distinct = {(c.id, *(message["content"] for message in c.messages)): c for c in conversations}
+    for conversation in sorted(distinct.values(), key=lambda c: _hash(seed, c.id, c.messages[0]["content"])):
         if left[conversation.kind] > 0:
             left[conversation.kind] -= 1
             chosen.append(conversation)

@@ -48,6 +48,7 @@ def folder(name: str, /, **changes: Any) -> dict[str, Any]:
         "input": f"data/{name}",
         "licence": "CC0-1.0",
         "weight": 1.0,
+        "epochs": 1,
         "rules": "prose",
         "limit": None,
         "text": "{text}",

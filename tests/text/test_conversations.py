@@ -148,6 +148,7 @@ def test_choice_is_limited_shuffled_and_stable() -> None:
     assert sorted(everything, key=str) == sorted(many, key=str)
     assert everything != many
     assert choose(reversed(many), most, seed=1) == everything
+    assert choose(many * 3, most, seed=1) == everything  # a mixture repeats documents, conversations count once
     assert choose(many, most, seed=2) != everything
     assert choose(many, {**most, "manual": 7}, seed=1) == everything[:7]
     assert choose(many, {**most, "manual": 0}, seed=1) == []

@@ -85,7 +85,7 @@ def test_a_wider_list_lets_them_in(tmp_path: Path) -> None:
     def allow(params: dict) -> None:
         params["licences"]["allow"].append("CC-BY-ND-4.0")
 
-    root = project.make(tmp_path, {"notes": project.folder("notes")}, allow)
+    root = project.make(tmp_path, {"notes": project.folder("notes", weight="all")}, allow)
     corpus(root, ["CC0-1.0"] * 40 + ["CC-BY-ND-4.0"] * 2)
     assert project.run(root, "mix")["sources"]["notes"]["documents"]["available"] == 42
 
