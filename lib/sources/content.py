@@ -7,6 +7,7 @@ import io
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -55,22 +56,31 @@ class Budget:
         self._left -= size
 
 
+@contextmanager
+def _reasons() -> Iterator[None]:
+    """The errors of decompressors as reasons."""
+    try:
+        yield
+    except RuntimeError as error:  # zipfile's word for a member with a password
+        raise Rejected("broken_archive" if isinstance(error, NotImplementedError) else "encrypted") from None
+    except (EOFError, OSError, ValueError, zlib.error, zipfile.BadZipFile, pa.ArrowException):
+        raise Rejected("broken_archive") from None
+
+
 class _Unpacked(io.RawIOBase):
     """What a decompressor gives, counted."""
 
-    def __init__(self, stream: BinaryIO, budget: Budget) -> None:
-        self._stream, self._budget = stream, budget
+    def __init__(self, opener: Callable[[], BinaryIO], budget: Budget) -> None:
+        self._budget = budget
+        with _reasons():
+            self._stream = opener()
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        try:
+        with _reasons():
             data = self._stream.read(len(buffer))
-        except (EOFError, OSError, zlib.error, zipfile.BadZipFile, NotImplementedError, pa.ArrowException):
-            raise Rejected("broken_archive") from None
-        except RuntimeError:  # zipfile's word for a member with a password
-            raise Rejected("encrypted") from None
         self._budget.spend(len(data))
         buffer[: len(data)] = data
         return len(data)
@@ -97,7 +107,7 @@ class Content:
 
     def unpacked(self, name: str, opener: Callable[[], BinaryIO]) -> Content:
         """A part of this content, or all of it, that `opener` unpacks as a stream."""
-        return Content(name, self.budget, lambda: io.BufferedReader(_Unpacked(opener(), self.budget), _STEP))
+        return Content(name, self.budget, lambda: io.BufferedReader(_Unpacked(opener, self.budget), _STEP))
 
     def open(self) -> BinaryIO:
         """Its bytes as a stream from the beginning."""

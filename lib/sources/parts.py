@@ -12,8 +12,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import pyarrow as pa
-
 from lib.params.sources import Limits
 from lib.pipeline.errors import SmeltError
 from lib.sources import html, records
@@ -39,7 +37,6 @@ def parse(columns: Columns, limits: Limits, path: Path, resume: Resume) -> Itera
     Raises:
         SmeltError: a table does not have a column that the source names.
     """
-    pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own reserves more than it needs, which the limit counts
     return _Reader(columns, limits, resume).read(Content.of_file(path, limits), "", 0)
 
 

@@ -249,6 +249,8 @@ def read(paths: Iterable[Path], parser: Parser, limits: Limits, workers: int) ->
     Raises:
         SmeltError: the parser raised it, or no worker can be started.
     """
+    # For the server of forks, which inherits it: Arrow's own allocator takes a GiB at once, which RLIMIT_DATA counts.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     context = multiprocessing.get_context("forkserver")  # a fork of this process would copy locks that its threads hold
     context.set_forkserver_preload([__name__, parser.func.__module__ if hasattr(parser, "func") else parser.__module__])
     waiting, lanes, idle = iter(paths), deque[_Lane](), list[_Worker]()

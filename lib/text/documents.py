@@ -27,6 +27,7 @@ SCHEMA = pa.schema(
 REJECT_SCHEMA = SCHEMA.append(pa.field("reason", pa.string()))
 SHARD_BYTES = 256 * 2**20  # of text; compressed, a shard is a third of it
 _BATCH = 1000
+_BATCH_BYTES = 32 * 2**20  # of text, so that a batch of long documents does not fill the memory
 
 
 class Document(NamedTuple):
@@ -54,14 +55,15 @@ class DocumentWriter:
         self._folder, self._schema = folder, REJECT_SCHEMA if reject_reasons else SCHEMA
         self._rows: list[tuple] = []
         self._writer: pq.ParquetWriter | None = None
-        self._shards = self._shard_bytes = 0
+        self._shards = self._shard_bytes = self._batch_bytes = 0
         self.documents = self.bytes = 0
 
     def write(self, document: Document, reason: str | None = None) -> None:
         size = len(document.text.encode())
         self.documents, self.bytes, self._shard_bytes = self.documents + 1, self.bytes + size, self._shard_bytes + size
+        self._batch_bytes += size
         self._rows.append((*document, reason) if reason is not None else tuple(document))
-        if len(self._rows) >= _BATCH:
+        if len(self._rows) >= _BATCH or self._batch_bytes >= _BATCH_BYTES:
             self._flush()
         if self._shard_bytes >= SHARD_BYTES:
             self._end_shard()
@@ -73,6 +75,7 @@ class DocumentWriter:
         columns = list(zip(*self._rows, strict=True)) or [()] * len(self._schema)
         self._writer.write_table(pa.table([pa.array(column, pa.string()) for column in columns], schema=self._schema))
         self._rows.clear()
+        self._batch_bytes = 0
 
     def _end_shard(self) -> None:
         if self._rows or self._writer is None:

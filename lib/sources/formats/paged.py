@@ -8,6 +8,7 @@ text not.
 from __future__ import annotations
 
 import posixpath
+import re
 import zipfile
 from collections.abc import Iterator
 
@@ -16,6 +17,7 @@ from lxml import etree
 from lib.sources.content import Content, Rejected
 
 PAGE_BREAK = "\f"
+_HYPHEN = re.compile("\ufffe(?=[a-z\xdf-\xff])")  # PDFium's sign of a hyphen that ended a line inside a word
 _MARKS = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
 # Deleted or moved away; properties; and the same text box once more, for older readers.
 _SKIPPED = {"del", "moveFrom", "pPr", "rPr", "tblPr", "instrText", "Fallback"}
@@ -47,7 +49,7 @@ def pdf(content: Content) -> str:
 def _pdf_page(page) -> str:
     text = page.get_textpage()
     try:
-        return text.get_text_range().replace("\r\n", "\n")
+        return _HYPHEN.sub("", text.get_text_range().replace("\r\n", "\n")).replace("\ufffe", "-")
     finally:
         text.close()
         page.close()
