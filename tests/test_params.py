@@ -57,6 +57,7 @@ def test_all_errors_are_shown_at_once(tmp_path: Path) -> None:
         ({"sources": {"wiki": {"package": "wiki>=1"}}}, "sources.wiki.package"),
         ({"sources": {"internal": {"input": "/etc"}}}, "input must be a folder inside the repository"),
         ({"sources": {"wiki": {"weight": -1}}}, "sources.wiki.weight"),
+        ({"sources": {"internal": {"limits": {"memory_mib": 1}}}}, "sources.internal.limits.memory_mib"),
         ({"index": {"overlap_tokens": 250}}, "overlap_tokens must be smaller"),
         ({"seed": None}, "seed"),
     ],

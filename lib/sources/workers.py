@@ -196,7 +196,8 @@ class _Lane:
 
     def ask(self, worker: _Worker, resume: Resume, alone: bool) -> None:
         self.worker, self.alone, self.begun = worker, alone, 0
-        worker.connection.send((self.path, resume, alone))
+        with contextlib.suppress(BrokenPipeError):  # it died meanwhile, which shows when it is listened to
+            worker.connection.send((self.path, resume, alone))
 
     def take(self, message: bytes) -> None:
         for kind, *fields in json.loads(message):

@@ -101,7 +101,8 @@ def read_table(folder: Path, columns: list[str] | None = None) -> Iterator[pa.Re
     """The rows below `folder` (or of one shard), shard by shard in name order, as record batches."""
     for path in shards(folder):
         with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(batch_size=_BATCH, columns=columns)
+            for group in range(file.num_row_groups):  # a batch would be filled up from several
+                yield from file.iter_batches(batch_size=_BATCH, row_groups=[group], columns=columns)
 
 
 def read_documents(folder: Path) -> Iterator[Document]:
