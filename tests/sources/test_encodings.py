@@ -24,7 +24,7 @@ LANGUAGES = {
     "ja": (japanese, ["shift_jis", "euc_jp", "iso2022_jp"]),
     "ko": (korean, ["euc_kr"]),
     "ru": (russian, ["cp1251", "koi8-r", "cp866"]),
-    "zh": (chinese, ["gb18030", "big5"]),
+    "zh": (chinese, ["gb18030"]),
 }
 UNICODE = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"]
 
@@ -34,11 +34,10 @@ UNICODE = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"]
     [(name, codec) for name, (_, codecs) in LANGUAGES.items() for codec in [*UNICODE, *codecs]],
 )
 def test_what_was_encoded_comes_back(language: str, codec: str) -> None:
-    text = "\n".join(LANGUAGES[language][0])
-    try:
-        data = text.encode(codec)
-    except UnicodeEncodeError:
-        pytest.skip(f"{codec} does not have all letters of these sentences")
+    sentences = [line for line in LANGUAGES[language][0] if line == line.encode(codec, "ignore").decode(codec)]
+    assert len(sentences) > 2
+    text = "\n".join(sentences)
+    data = text.encode(codec)
     assert encodings.decode(data, encodings.detect(data)) == text
     half = data[: len(data) // 2 // 4 * 4]
     assert encodings.decode(data, encodings.detect(half, complete=False)) == text
