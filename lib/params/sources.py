@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lib.params.values import Pin, Positive, Section, Sha256, Spdx, Weight
+from lib.params.values import NotNegative, Pin, Positive, Section, Sha256, Spdx, Weight
 
 
 class Package(Section):
@@ -39,10 +39,21 @@ class SourceBase(Section):
         return self
 
 
+class Limits(Section):
+    """Of one document; `unpacked_mib` and `depth` of one file."""
+
+    seconds: Annotated[float, Field(gt=0)]
+    memory_mib: Annotated[int, Field(ge=64)]
+    document_mib: Positive
+    unpacked_mib: Positive
+    depth: NotNegative
+
+
 class FolderSource(SourceBase):
     kind: Literal["folder"]
     text: str | None
     keep: list[str]
+    limits: Limits
 
 
 class PackageTextSource(SourceBase, Package):

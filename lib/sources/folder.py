@@ -1,15 +1,20 @@
-"""Documents from a folder of one's own: txt, md, html and jsonl files, at any depth."""
+"""Documents from a folder of one's own, at any depth. What a file holds is the matter of `parts`."""
 
 from __future__ import annotations
 
+import functools
+import heapq
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from lib.params.sources import FolderSource
 from lib.pipeline.errors import SmeltError
-from lib.sources import plain, records
+from lib.sources import parts
+from lib.sources import workers as pool
 from lib.sources.records import Item
+from lib.sources.workers import Found
 from lib.text.documents import Document
 
 
@@ -31,7 +36,7 @@ def files(folder: Path) -> list[Path]:
         linked = [name for name in folders if (Path(parent) / name).is_symlink()]
         for path in (Path(parent) / name for name in [*names, *linked] if not name.startswith(".")):
             try:
-                if not path.is_dir():
+                if stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
                     path.open("rb").close()
                 found.append(path)
             except OSError as error:
@@ -44,44 +49,34 @@ def files(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def read(folder: Path, name: str, source: FolderSource) -> Iterator[Item]:
-    """The documents of source `name`, each with the reason why it is rejected, or None.
+def read(folder: Path, name: str, source: FolderSource, workers: int) -> Iterator[Item]:
+    """The documents of source `name`, each with the reason why it is rejected or None, in the order of the files.
 
     Raises:
-        SmeltError: a file cannot be read at all.
+        SmeltError: a file cannot be read at all, or a table lacks a column that the source names.
     """
+    order: dict[Path, int] = {}
+    refused: dict[Path, str] = {}
     for path in files(folder):
-        yield from _documents(path, folder, name, source)
+        if reason := _refusal(path, folder):
+            refused[path] = reason
+        elif path.is_dir():
+            continue  # a link to a folder that is read anyway
+        order[path] = len(order)
+    parser = functools.partial(parts.parse, parts.Columns(name, source.text, source.keep), source.limits)
+    found = heapq.merge(
+        ((path, Found("", "", reason=reason)) for path, reason in refused.items()),
+        pool.read([path for path in order if path not in refused], parser, source.limits, workers),
+        key=lambda entry: order[entry[0]],
+    )
+    for path, (at, text, kept, reason) in found:
+        # A name may be any bytes but "/"; those that are no UTF-8 are written as \\xff.
+        place = os.fsencode(path.relative_to(folder)).decode("utf-8", "backslashreplace") + at
+        yield Document(f"{name}/{place}", text, f"{source.input}/{place}", name, source.licence, kept), reason
 
 
-def _documents(path: Path, folder: Path, name: str, source: FolderSource) -> Iterator[Item]:
-    inside = path.relative_to(folder).as_posix()
-    place = Document(f"{name}/{inside}", "", f"{source.input}/{inside}", name, source.licence)
-    extension = path.suffix.lower()
+def _refusal(path: Path, folder: Path) -> str | None:
+    """Why a file is not even opened."""
     if not path.resolve().is_relative_to(folder.resolve()):
-        yield place, "link_out_of_the_folder"
-    elif path.is_dir():
-        return  # a link to a folder that is read anyway
-    elif extension not in (".txt", ".md", ".html", ".htm", ".jsonl"):
-        yield place, "unknown_file_type"
-    elif extension in (".html", ".htm"):
-        text = _extract(path.read_bytes())
-        yield (place._replace(text=text), None) if text else (place, "no_text_in_html")
-    else:
-        try:
-            text = plain.decode(path.read_bytes())
-        except UnicodeDecodeError:
-            yield place, "not_utf8"
-            return
-        if extension == ".jsonl":
-            for record in records.read_json_lines(text):
-                at = place._replace(id=f"{place.id}#{record.number}", uri=f"{place.uri}#{record.number}")
-                yield records.to_item(record, at, source.text, source.keep)
-        else:
-            yield (place._replace(text=text), None) if text.strip() else (place, "empty")
-
-
-def _extract(html: bytes) -> str | None:
-    import trafilatura  # 0.4 s, only where there is HTML
-
-    return trafilatura.extract(html, include_comments=False)
+        return "link_out_of_the_folder"
+    return None if path.is_file() or path.is_dir() else "not_a_regular_file"

@@ -67,25 +67,34 @@ def read_json(text: str, values: bool, heading: Iterable[str] = ()) -> list[Reco
         pairs = content.items() if isinstance(content, dict) else (("", value) for value in content)
     found = []
     for number, (key, value) in enumerate(pairs, start=1):
-        title = ": ".join(part for part in (name, plain_text(key)) if part)
-        readable = _readable([title, value])
-        found.append(Record(number, title, value) if readable else Record(number, "", "", "broken_unicode"))
+        found.append(to_record(number, ": ".join(part for part in (name, plain_text(key)) if part), value))
     return found
+
+
+def to_record(number: int, heading: str, value: Any) -> Record:
+    readable = _readable([heading, value])
+    return Record(number, heading, value) if readable else Record(number, "", "", "broken_unicode")
 
 
 def read_json_lines(text: str) -> list[Record]:
     """Each line that is not empty, numbered from 1; one that is broken keeps its text as the value."""
-    found = []
-    for number, line in enumerate(text.split("\n"), start=1):
+    return list(json_lines(text.split("\n")))
+
+
+def json_lines(lines: Iterable[str | None]) -> Iterator[Record]:
+    """The same of lines that come one by one; None stands for one that is too large."""
+    for number, line in enumerate(lines, start=1):
+        if line is None:
+            yield Record(number, "", "", "too_large")
+            continue
         if not line.strip():
             continue
         try:
             value = json.loads(line)
-        except ValueError:
-            found.append(Record(number, "", line, "broken_json"))
+        except (ValueError, RecursionError):
+            yield Record(number, "", line, "broken_json")
             continue
-        found.append(Record(number, "", value) if _readable(value) else Record(number, "", line, "broken_unicode"))
-    return found
+        yield Record(number, "", value) if _readable(value) else Record(number, "", line, "broken_unicode")
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -154,6 +163,11 @@ def render(value: Any, indent: str = "") -> list[str]:
         if first or nested:
             lines += [f"{indent}{heading}: {first}".rstrip(), *(indent + line for line in more), *nested]
     return lines
+
+
+def fields(template: str) -> list[str]:
+    """The names of the fields that a template has."""
+    return _FIELD.findall(template)
 
 
 def fill(template: str, record: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ def packaged(root: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str],
     monkeypatch.setenv("SMELT_WHEELS", str(root / "wheels"))
     package = make_wheel(root / "wheels", files)
     source = project.folder("packaged", kind="package", input="data/wheels", package=package.package)
-    del source["keep"], source["text"]
+    del source["keep"], source["text"], source["limits"]
     return {**source, "sha256": package.sha256, "exclude": [], **changes}
 
 
@@ -103,20 +103,20 @@ def test_an_empty_folder_is_said_and_makes_a_valid_empty_output(
     documents, reasons, metrics = collect(tmp_path, "internal", project.folder("internal"))
     assert (documents, reasons) == ([], {})
     assert metrics == {"documents": 0, "bytes": 0, "rejected": 0, "reasons": {}}
-    assert "data/internal is empty: put txt, md, html or jsonl files there" in capsys.readouterr().err
+    assert "data/internal is empty: put your documents there" in capsys.readouterr().err
 
 
 def test_a_bad_file_of_ones_own_is_named_and_the_run_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "data/internal").mkdir(parents=True)
-    (tmp_path / "data/internal/latin.txt").write_bytes(b"K\xe4se")
+    (tmp_path / "data/internal/photo.txt").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0")
     (tmp_path / "data/internal/good.txt").write_text("Cheese")
     documents, reasons, metrics = collect(tmp_path, "internal", project.folder("internal"))
     assert [document.id for document in documents] == ["internal/good.txt"]
-    assert reasons == {"internal/latin.txt": "not_utf8"}
+    assert reasons == {"internal/photo.txt": "unknown_file_type"}
     assert metrics["documents"] + metrics["rejected"] == 2
-    assert "rejected data/internal/latin.txt: not_utf8" in capsys.readouterr().err
+    assert "rejected data/internal/photo.txt: unknown_file_type" in capsys.readouterr().err
 
 
 def test_a_file_that_cannot_be_read_stops_the_stage_and_keeps_the_old_output(tmp_path: Path) -> None:

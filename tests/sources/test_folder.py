@@ -6,17 +6,9 @@ import pytest
 from lib.params.sources import FolderSource
 from lib.pipeline.errors import SmeltError
 from lib.sources import folder
+from tests.text import project
 
-SOURCE = FolderSource(
-    kind="folder",
-    input="data/internal",
-    licence="LicenseRef-Private",
-    weight=1.0,
-    rules="prose",
-    limit=None,
-    text="{text}",
-    keep=["title"],
-)
+SOURCE = FolderSource(**project.folder("internal", licence="LicenseRef-Private", keep=["title"]))
 HTML = """<html><head><title>T</title></head><body><nav><a href="/">Home</a></nav><article><h1>Boilers</h1>
 <p>The boiler is inspected twice a year by a certified engineer, who writes a report about it.</p>
 <p>Reports are kept for ten years in the archive on the third floor.</p></article>
@@ -25,7 +17,7 @@ HTML = """<html><head><title>T</title></head><body><nav><a href="/">Home</a></na
 
 def read(path: Path) -> tuple[dict[str, str], dict[str, str]]:
     """Texts and reasons by id."""
-    items = list(folder.read(path, "internal", SOURCE))
+    items = list(folder.read(path, "internal", SOURCE, 1))
     assert len({document.id for document, _ in items}) == len(items)
     return (
         {document.id: document.text for document, reason in items if reason is None},
@@ -46,7 +38,7 @@ def test_every_kind_of_file(tmp_path: Path) -> None:
     assert texts["internal/d.jsonl#2"] == "y"
     assert "inspected twice a year" in texts["internal/c.html"]
     assert "Home" not in texts["internal/c.html"]
-    documents = {document.id: document for document, _ in folder.read(tmp_path, "internal", SOURCE)}
+    documents = {document.id: document for document, _ in folder.read(tmp_path, "internal", SOURCE, 1)}
     assert documents["internal/d.jsonl#1"].kept == [{"title": "X"}]
     assert documents["internal/sub/a.txt"].uri == "data/internal/sub/a.txt"
 
@@ -58,7 +50,7 @@ def test_what_cannot_be_understood_is_rejected_with_its_reason(tmp_path: Path) -
     (inside / ".hidden.txt").write_text("x")
     (inside / ".git").mkdir()
     (inside / ".git/x.txt").write_text("x")
-    (inside / "latin.txt").write_bytes("Käse".encode("latin-1"))
+    os.mkfifo(inside / "pipe.txt")
     (inside / "empty.md").write_text(" \n")
     (inside / "photo.jpg").write_bytes(b"\xff\xd8")
     (inside / "blank.html").write_text("<html><body></body></html>")
@@ -68,7 +60,7 @@ def test_what_cannot_be_understood_is_rejected_with_its_reason(tmp_path: Path) -
     texts, reasons = read(inside)
     assert texts == {"internal/bad.jsonl#1": "good"}
     assert reasons == {
-        "internal/latin.txt": "not_utf8",
+        "internal/pipe.txt": "not_a_regular_file",
         "internal/empty.md": "empty",
         "internal/photo.jpg": "unknown_file_type",
         "internal/blank.html": "no_text_in_html",
@@ -84,7 +76,7 @@ def test_files_that_the_system_refuses_are_all_named(tmp_path: Path) -> None:
     (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere")
     (tmp_path / "loop.txt").symlink_to(tmp_path / "loop.txt")
     with pytest.raises(SmeltError) as error:
-        list(folder.read(tmp_path, "internal", SOURCE))
+        list(folder.read(tmp_path, "internal", SOURCE, 1))
     assert "gone.txt: No such file" in str(error.value)
     assert "loop.txt" in str(error.value)
     assert "good.txt" not in str(error.value)
@@ -95,7 +87,7 @@ def test_files_without_permission_are_named(tmp_path: Path) -> None:
     (tmp_path / "locked.txt").write_text("x")
     (tmp_path / "locked.txt").chmod(0)
     with pytest.raises(SmeltError, match=r"locked\.txt: Permission denied"):
-        list(folder.read(tmp_path, "internal", SOURCE))
+        list(folder.read(tmp_path, "internal", SOURCE, 1))
 
 
 def test_order_is_that_of_names(tmp_path: Path) -> None:

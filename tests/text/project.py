@@ -53,5 +53,6 @@ def folder(name: str, /, **changes: Any) -> dict[str, Any]:
         "limit": None,
         "text": "{text}",
         "keep": [],
+        "limits": {"seconds": 30, "memory_mib": 1024, "document_mib": 128, "unpacked_mib": 4096, "depth": 4},
         **changes,
     }

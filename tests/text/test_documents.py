@@ -70,3 +70,12 @@ def test_no_documents_make_one_empty_shard(tmp_path: Path) -> None:
     assert [shard.name for shard in shards(tmp_path)] == ["00000.parquet"]
     assert list(read_documents(tmp_path)) == []
     assert measure(tmp_path) == (0, 0)
+
+
+def test_long_documents_do_not_wait_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch ends with its bytes as well as with its rows, and is read as it was written."""
+    monkeypatch.setattr(documents, "_BATCH_BYTES", 5_000)
+    written = [document(1000) for _ in range(9)]
+    write_documents(tmp_path, written)
+    assert [batch.num_rows for batch in documents.read_table(tmp_path)] == [3, 3, 3]
+    assert list(read_documents(tmp_path)) == written
