@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lib.params.sources import FolderSource
 from lib.pipeline.errors import SmeltError
-from lib.sources import plain, records
+from lib.sources import html, plain, records
 from lib.sources.records import Item
 from lib.text.documents import Document
 
@@ -65,7 +65,7 @@ def _documents(path: Path, folder: Path, name: str, source: FolderSource) -> Ite
     elif extension not in (".txt", ".md", ".html", ".htm", ".jsonl"):
         yield place, "unknown_file_type"
     elif extension in (".html", ".htm"):
-        text = _extract(path.read_bytes())
+        text = html.extract(path.read_bytes())
         yield (place._replace(text=text), None) if text else (place, "no_text_in_html")
     else:
         try:
@@ -79,9 +79,3 @@ def _documents(path: Path, folder: Path, name: str, source: FolderSource) -> Ite
                 yield records.to_item(record, at, source.text, source.keep)
         else:
             yield (place._replace(text=text), None) if text.strip() else (place, "empty")
-
-
-def _extract(html: bytes) -> str | None:
-    import trafilatura  # 0.4 s, only where there is HTML
-
-    return trafilatura.extract(html, include_comments=False)
