@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 
 import charset_normalizer
+from charset_normalizer.constant import IANA_SUPPORTED
 
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
           (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
@@ -13,11 +14,17 @@ _WEAK = {"utf-8", "ascii", "iso8859-1", "cp1252", "iso8859-15"}
 _SAMPLE = 64 * 1024  # bytes looked at to find a charset
 
 
+# A page may declare anything that Python has a codec for: `hex` and `unicode_escape` are none of the web's, and neither
+# is UTF-7 any more.
+_CHARSETS = (set(IANA_SUPPORTED) - {"utf_7"}) | {"iso8859_1"}
+
+
 def _known(charset: str | None) -> str | None:
     try:
-        return codecs.lookup(charset).name if charset else None
-    except LookupError:
+        name = codecs.lookup(charset).name if charset else ""
+    except (LookupError, ValueError):
         return None
+    return name if name.replace("-", "_") in _CHARSETS else None
 
 
 def decode(data: bytes, declared: str | None) -> str | None:

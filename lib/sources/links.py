@@ -86,7 +86,7 @@ def in_sitemap(content: bytes, url: str, most: int) -> Sitemap | None:
                 element.clear()
                 while element.getprevious() is not None:  # or the tree grows with the file
                     del element.getparent()[0]
-    except etree.XMLSyntaxError:
+    except (etree.LxmlError, ValueError):  # ValueError: a name that XML does not allow
         if root is None:
             return None  # else: what came before the mistake is taken
     return Sitemap(list(sitemaps), list(pages))

@@ -65,6 +65,9 @@ class Entry(NamedTuple):
         return self.kind, self.status, self.digest, self.location, self.reason
 
 
+# What warcio raises over damaged files; the last two where a header that it counts on is missing.
+_DAMAGE = (ArchiveLoadFailed, StatusAndHeadersParserException, zlib.error, ValueError, AttributeError, TypeError)
+
 # ----------------------------------------------------------------------------------------------------------------------
 # Reading
 
@@ -84,8 +87,8 @@ def records(path: Path) -> Iterator[tuple[ArcWarcRecord, ArchiveIterator]]:
                     pass
                 if getattr(record.raw_stream, "limit", 0) > 0:
                     raise Broken("ends within a record")
-        except (ArchiveLoadFailed, StatusAndHeadersParserException, zlib.error, ValueError) as error:
-            raise Broken(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__) from None
+        except _DAMAGE as error:
+            raise Broken((str(error).strip() or type(error).__name__).splitlines()[0]) from None
         if iterator.offset < path.stat().st_size:
             raise Broken("ends within a record")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import random
 import time
 import zlib
 from pathlib import Path
@@ -15,8 +16,9 @@ from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
 from lib.params.sources import WebSource
-from lib.sources import web
+from lib.sources import links, web
 from lib.sources.charset import decode
+from lib.sources.robots import Protego, Robots
 from lib.sources.time_limit import Crashed, TimeLimit
 from tests.sources.site import page
 
@@ -136,6 +138,55 @@ def test_a_damaged_file_is_named_and_what_is_before_the_damage_is_read(tmp_path:
     assert reasons["x.warc.gz"] == "broken_warc"
     assert "x.warc.gz: broken" in told[0]
     assert "the records before that were read" in told[0]
+
+
+def mutate(data: bytes, rng: random.Random) -> bytes:
+    """The bytes with a few of them changed, lost, doubled or made up."""
+    changed = bytearray(data)
+    for _ in range(rng.randint(1, 6)):
+        start = rng.randrange(len(changed) + 1)
+        end = start + rng.randint(0, 40)
+        piece = changed[start:end]
+        changed[start:end] = rng.choice((b"", piece + piece, rng.randbytes(len(piece) or 1), piece[::-1]))
+    return bytes(changed)
+
+
+def test_nothing_that_comes_from_outside_raises_an_error() -> None:
+    rng = random.Random(1)
+    place = f"<url><loc>{URL}a</loc></url>"
+    listed = f'<?xml version="1.0"?><urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">{place * 3}</urlset>'
+    rules = b"User-agent: *\nDisallow: /a*b$\nCrawl-delay: 1\nAllow: /\xff%zz\n"
+    charsets = ["hex", "idna", "undefined", "unicode_escape", "utf-16", "utf-7", "shift_jis", "\0", "x" * 999, None]
+    for _ in range(500):
+        links.in_sitemap(mutate(listed.encode(), rng), URL, 10)
+        text = mutate(page("x", "/a", "http://b/", "//c").encode(), rng)
+        links.in_page(text, URL)
+        decode(text, rng.choice(charsets))
+        url = links.normalise(mutate(b"http://us:pw@ex.org:80/a/../b?q=1&r=%20#f", rng).decode("latin-1"), URL)
+        known = Robots("Smelt", Protego.parse(mutate(rules, rng).decode(errors="replace")))
+        if url is not None:
+            assert links.normalise(url) == url
+            assert links.origin(url).startswith("http")
+            assert known.refuses(url) in (None, "robots")
+        assert known.delay >= 0
+
+
+def test_every_mutated_file_is_read_or_named(tmp_path: Path) -> None:
+    rng = random.Random(1)
+    for number in range(100):
+        stream = io.BytesIO()
+        writer = WARCWriter(stream, gzip=number % 2 == 0)
+        for name in "abc":
+            record(writer, URL + name, b"Some words.", headers=[("Content-Type", "text/plain")])
+        record(writer, URL + "d", b"", "302 Found", [("Location", "/a")])
+        record(writer, URL + "e", b"reason: robots\r\n", kind="metadata")
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        name = "x.warc.gz" if number % 2 == 0 else "x.warc"
+        (folder / name).write_bytes(mutate(stream.getvalue(), rng))
+        texts, reasons, _ = read(folder)
+        if number % 2 == 0:  # compressed, the damage cannot pass unseen
+            assert len(texts) + len(reasons) == 5 or reasons[name] == "broken_warc"
 
 
 def test_files_that_lead_out_of_the_folder_are_not_read(tmp_path: Path) -> None:
