@@ -105,6 +105,15 @@ def test_every_bad_url_of_a_web_source_is_named(tmp_path: Path) -> None:
     assert "user:key" not in message
 
 
+def test_two_web_sources_do_not_share_a_folder(tmp_path: Path) -> None:
+    values = YAML(typ="safe").load(ROOT / "params.yaml")
+    example = example_of_a_web_source((ROOT / "params.yaml").read_text())
+    values["sources"] |= {**example, "second": example["handbook"]}
+    YAML().dump(values, tmp_path / "params.yaml")
+    with pytest.raises(ParamsError, match="data/web/handbook is the input of several web sources"):
+        load(tmp_path / "params.yaml")
+
+
 def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match="is missing"):
         load(tmp_path / "params.yaml")

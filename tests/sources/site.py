@@ -25,6 +25,7 @@ def page(name: str, *links: str) -> str:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or each answer waits 40 ms for the client to acknowledge its headers
     site: Site
 
     def do_GET(self) -> None:

@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 
 from lib.pipeline.errors import SmeltError
-from lib.sources import crawl, warc
+from lib.sources import warc
+from lib.sources.crawler import MAX_REDIRECTS
 from lib.text.documents import read_documents, read_table
 from tests.sources.site import Handler, Site, page
 from tests.text import project
@@ -181,7 +182,7 @@ def test_hostile_pages_end_with_their_reason(tmp_path: Path, site: Site) -> None
     texts, reasons = collect(tmp_path, web(site, *named, "/far/", timeout_seconds=1.0))
     assert set(texts) == {"/good", "/new"}
     far = {path: reason for path, reason in reasons.items() if path.startswith("/far/")}
-    assert Counter(far.values()) == {"redirected": crawl.MAX_REDIRECTS + 1, "too_many_redirects": 1}
+    assert Counter(far.values()) == {"redirected": MAX_REDIRECTS + 1, "too_many_redirects": 1}
     assert {path: reason for path, reason in reasons.items() if path not in far} == {
         "/loop": "redirect_loop",
         "/loop2": "redirect_loop",
@@ -235,7 +236,7 @@ def test_what_fails_for_a_while_is_asked_for_again(tmp_path: Path, site: Site) -
         if failures[handler.path] < 0:
             handler.give(page("Back"))
         elif handler.path == "/hang":
-            time.sleep(1)
+            time.sleep(2)
         elif handler.path == "/429":
             handler.give("", status=429, Retry_After="1")
         else:
@@ -244,7 +245,7 @@ def test_what_fails_for_a_while_is_asked_for_again(tmp_path: Path, site: Site) -
     site.routes = dict.fromkeys(failures, recovering)
     site.routes["/never"] = lambda handler: handler.give("", status=503)
     site.routes["/later"] = lambda handler: handler.give("", status=503, Retry_After="3600")
-    texts, reasons = collect(tmp_path, web(site, *site.routes, retries=2, timeout_seconds=0.5))
+    texts, reasons = collect(tmp_path, web(site, *site.routes, retries=2, timeout_seconds=1.0))
     assert set(texts) == set(failures)
     assert reasons == {"/never": "http_503", "/later": "http_503"}
     asked = Counter(site.paths())
@@ -416,6 +417,27 @@ def test_an_interrupted_crawl_continues_where_it_was(tmp_path: Path, site: Site,
     assert (set(texts), reasons) == (set(site.routes), {})
     assert {site.url + path for path in site.paths()} == {site.url + path for path in site.routes} - done
     assert not (tmp_path / ".scratch/crawl@w").exists()
+
+
+def test_a_crawl_that_is_resumed_follows_links_in_the_same_order(tmp_path: Path, site: Site) -> None:
+    """Where max_pages cuts a tree of links off does not depend on where the crawl was interrupted."""
+    tree = {"/": page("Root", *(f"/{n}" for n in range(5)))}
+    tree |= {f"/{n}": page(f"Branch {n}", *(f"/{n}/{m}" for m in range(5))) for n in range(5)}
+    tree |= {f"/{n}/{m}": page(f"Leaf {n} {m}") for n in range(5) for m in range(5)}
+    site.routes = dict(tree)
+    source = web(site, "/", follow=3, max_pages=12, delay_seconds=0.05)
+    whole = set(collect(tmp_path / "whole", source)[0])
+    assert len(whole) == 12
+
+    site.asked.clear()
+    process = start(tmp_path / "cut", source, "lib.sources.crawl", "w")
+    while len(site.paths()) < 4:
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    assert set(collect(tmp_path / "cut", source)[0]) == whole
+    assert len(site.paths()) <= 13  # the one that was under way is asked for again
 
 
 def test_a_refresh_changes_the_crawl_exactly_when_a_page_changed(tmp_path: Path, site: Site) -> None:
