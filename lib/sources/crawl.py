@@ -28,7 +28,7 @@ from lib.params.sources import WebSource
 from lib.pipeline.errors import SmeltError, explain
 from lib.pipeline.run import exclusive
 from lib.sources import warc
-from lib.sources.crawler import Crawler, is_transient
+from lib.sources.crawler import Crawler, settle
 from lib.sources.warc import Entry, Journal
 
 FILE = "crawl.warc.gz"
@@ -48,17 +48,8 @@ def is_complete(folder: Path, source: WebSource) -> bool:
 
 
 def _choose(seen: Iterable[str], found: dict[str, Entry], stored: dict[str, Entry]) -> list[Entry]:
-    """The record to keep of each URL: the new one, or the stored one where the page is as it was or did not answer."""
-    chosen = []
-    for url in sorted(seen):
-        entry, old = found.get(url), stored.get(url)
-        as_it_was = entry is None or entry.kind == "revisit"
-        if old is not None and (as_it_was or (old.status == 200 and entry is not None and is_transient(entry))):
-            entry = old
-        if entry is None:
-            raise RuntimeError(f"{url} has no record")
-        chosen.append(entry)
-    return chosen
+    """The record to keep of each URL, in order of URLs; what was not asked for is as it was stored."""
+    return [settle(found[url], stored.get(url)) if url in found else stored[url] for url in sorted(seen)]
 
 
 def _outcomes(chosen: Iterable[Entry]) -> dict[str, tuple]:
@@ -93,6 +84,9 @@ def crawl(folder: Path, scratch: Path, source: WebSource, refresh: bool, log: Ca
                 run = Crawler(source, journal, stored, refresh, bar)
                 try:
                     asyncio.run(run.run())
+                except KeyboardInterrupt:
+                    log("stopped; run the same command again to go on from there")
+                    raise SystemExit(130) from None
                 except BaseExceptionGroup as group:  # of tasks: the first error is the one that stopped the others
                     raise group.exceptions[0] from None
         finally:
@@ -146,8 +140,6 @@ def main() -> None:
         sys.exit(f"crawl: error: {error}")
     except OSError as error:
         sys.exit(f"crawl: error: {explain(error)}")
-    except KeyboardInterrupt:
-        sys.exit("crawl: stopped; run the same command again to go on where it was")
 
 
 if __name__ == "__main__":

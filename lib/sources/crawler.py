@@ -49,6 +49,14 @@ def is_transient(entry: Entry) -> bool:
     return entry.reason in TRANSIENT or entry.reason == "robots_unreachable" or entry.status in TRANSIENT_STATUS
 
 
+def settle(entry: Entry, stored: Entry | None) -> Entry:
+    """The record that counts of a URL: the stored one where it is as it was, or where there is no answer for now."""
+    if stored is None:
+        return entry
+    worth_keeping = stored.status == 200 or bool(stored.sitemaps or stored.outlinks)
+    return stored if entry.kind == "revisit" or (worth_keeping and is_transient(entry)) else entry
+
+
 class Crawler:
     """One crawl. `stored`: the records of the one before, asked for again when `refresh`, else taken as they are."""
 
@@ -107,7 +115,7 @@ class Crawler:
         """Count a URL that is done with, and add what it leads to."""
         self._bar.update()
         target = self.seen[url]
-        page = self._stored.get(url, entry) if entry.kind == "revisit" else entry
+        page = settle(entry, self._stored.get(url))
         if page.location is not None and page.status in range(300, 400):
             self._add(links.normalise(page.location, url), target._replace(redirects=target.redirects + 1))
         for found in page.outlinks:

@@ -392,17 +392,26 @@ def start(root: Path, source: dict[str, Any], module: str, name: str) -> subproc
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_an_interrupted_crawl_continues_where_it_was(tmp_path: Path, site: Site, how: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("module", "how"),
+    [
+        ("lib.sources.crawl", signal.SIGKILL),
+        ("lib.sources.crawl", signal.SIGTERM),
+        ("stages.collect", signal.SIGINT),
+    ],
+)
+def test_an_interrupted_crawl_continues_where_it_was(
+    tmp_path: Path, site: Site, module: str, how: signal.Signals
+) -> None:
     site.routes = {f"/{number}": page(str(number)) for number in range(12)}
     source = web(site, *site.routes, delay_seconds=0.05)
-    process = start(tmp_path, source, "lib.sources.crawl", "w")
+    process = start(tmp_path, source, module, "w")
     while len(site.paths()) < 5:
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.01)
     process.send_signal(how)
     output, _ = process.communicate()
-    assert process.returncode == {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 1}[how]
+    assert process.returncode == {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}[how]
     assert "Traceback" not in output
     assert not list((tmp_path / "data/web/w").iterdir())
     # As if it had been killed in the middle of a write.
@@ -456,9 +465,10 @@ def test_a_refresh_changes_the_crawl_exactly_when_a_page_changed(tmp_path: Path,
             handler.give(page("Dated"), Last_Modified=tags["/date"])
 
     site.routes = {"/tag": tagged, "/date": dated, "/plain": page("Plain"), "/dies": page("Dies"), "/flaky": page("F")}
-    source = web(site, *site.routes)
+    source = web(site, *site.routes, sitemaps=[f"{site.url}/map.xml"], follow=1)
+    site.routes |= {"/map.xml": sitemap(site, "/mapped"), "/mapped": page("Mapped", "/linked"), "/linked": page("L")}
     texts, _ = collect(tmp_path, source)
-    assert len(texts) == 5
+    assert len(texts) == 7
     kept = tmp_path / "data/web/w/crawl.warc.gz"
 
     def refresh() -> bool:
@@ -471,16 +481,18 @@ def test_a_refresh_changes_the_crawl_exactly_when_a_page_changed(tmp_path: Path,
 
     site.asked.clear()
     assert not refresh()
-    assert len(site.paths()) == 5
-    # A server in trouble takes no page away, and one that says that a page is gone does.
-    site.routes["/flaky"] = lambda handler: handler.give("", status=503)
+    assert len(site.paths()) == 8
+    # A server in trouble takes no page away, nor what it leads to; one that says that a page is gone does.
+    for path in ("/flaky", "/map.xml", "/mapped"):
+        site.routes[path] = lambda handler: handler.give("", status=503)
     assert not refresh()
+    assert site.paths()[-1] == "/linked"
     tags["/tag"] = "2"
     del site.routes["/dies"]
     assert refresh()
     texts, reasons = collect(tmp_path, source)
     assert "Version 2" in texts["/tag"]
-    assert set(texts) == {"/tag", "/date", "/plain", "/flaky"}
+    assert set(texts) == {"/tag", "/date", "/plain", "/flaky", "/mapped", "/linked"}
     assert reasons == {"/dies": "http_404"}
     assert not refresh()
 
