@@ -280,3 +280,14 @@ def test_a_call_that_takes_for_ever_or_dies_harms_nobody() -> None:
             with pytest.raises(Crashed):
                 limited(data)
         assert limited(b"x" * 5_000_000) == 5_000_000
+
+
+def test_a_page_that_takes_too_long_does_not_stop_the_others(tmp_path: Path) -> None:
+    with (tmp_path / "x.warc.gz").open("wb") as stream:
+        writer = WARCWriter(stream, gzip=True)
+        for name in "ab":
+            record(writer, URL + name, page(name).encode())
+        record(writer, URL + "c", b"Plain words.", headers=[("Content-Type", "text/plain")])
+    texts, reasons, _ = read(tmp_path, extract_seconds=1e-4)
+    assert texts == {URL + "c": "Plain words."}
+    assert reasons == dict.fromkeys((URL + "a", URL + "b"), "extraction_timed_out")
