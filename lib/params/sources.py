@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lib.params.values import Pin, Positive, Section, Sha256, Spdx
+from lib.params.values import Commit, Pin, Positive, Section, Sha256, Spdx
 
 
 class Package(Section):
@@ -63,8 +63,52 @@ class PackageRecordSource(SourceBase, Package):
     subtract: Subtract | None
 
 
+class Comparison(Section):
+    """Keeps the rows whose value in `column` compares so. An empty value compares true with `!=` and `not in` alone."""
+
+    column: str
+    op: Literal["==", "!=", "<", "<=", ">", ">=", "in", "not in"]
+    value: bool | int | float | str | list[bool | int | float | str]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Comparison:
+        if isinstance(self.value, list) != self.op.endswith("in"):
+            raise ValueError(f"{self.op!r} compares with {'a list' if self.op.endswith('in') else 'one value'}")
+        return self
+
+
+class Thread(Section):
+    """Columns of a table with one message a row, each thread's rows together and its first one without a parent."""
+
+    id: str
+    parent: str
+    role: str
+    content: str
+    rank: str | None  # of the replies to one message, the lowest is taken; null: the first
+
+
+class HubSource(SourceBase):
+    kind: Literal["hub"]
+    repo: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
+    revision: Commit | None
+    config: str | None
+    split: str
+    text: str | None
+    messages: str | Thread | None
+    keep: list[str]
+    licence_column: str | None
+    filter: list[Comparison]
+    max_mib: Annotated[float, Field(gt=0)] | None
+
+    @model_validator(mode="after")
+    def _one_text(self) -> HubSource:
+        if self.messages is not None and self.text is not None:
+            raise ValueError("text must be null where messages is given: the conversation is the text")
+        return self
+
+
 PackageSource = Annotated[PackageTextSource | PackageRecordSource, Field(discriminator="format")]
-Source = Annotated[FolderSource | PackageSource, Field(discriminator="kind")]
+Source = Annotated[FolderSource | HubSource | PackageSource, Field(discriminator="kind")]
 
 
 class Licences(Section):

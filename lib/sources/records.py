@@ -31,7 +31,7 @@ class Record(NamedTuple):
 # Reading
 
 
-def _readable(value: Any) -> bool:
+def readable(value: Any) -> bool:
     """JSON can spell half of a surrogate pair, which is no text."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
@@ -68,8 +68,8 @@ def read_json(text: str, values: bool, heading: Iterable[str] = ()) -> list[Reco
     found = []
     for number, (key, value) in enumerate(pairs, start=1):
         title = ": ".join(part for part in (name, plain_text(key)) if part)
-        readable = _readable([title, value])
-        found.append(Record(number, title, value) if readable else Record(number, "", "", "broken_unicode"))
+        whole = readable([title, value])
+        found.append(Record(number, title, value) if whole else Record(number, "", "", "broken_unicode"))
     return found
 
 
@@ -84,7 +84,7 @@ def read_json_lines(text: str) -> list[Record]:
         except ValueError:
             found.append(Record(number, "", line, "broken_json"))
             continue
-        found.append(Record(number, "", value) if _readable(value) else Record(number, "", line, "broken_unicode"))
+        found.append(Record(number, "", value) if readable(value) else Record(number, "", line, "broken_unicode"))
     return found
 
 
@@ -154,6 +154,11 @@ def render(value: Any, indent: str = "") -> list[str]:
         if first or nested:
             lines += [f"{indent}{heading}: {first}".rstrip(), *(indent + line for line in more), *nested]
     return lines
+
+
+def fields(template: str) -> list[str]:
+    """The names of the fields that a template asks for."""
+    return _FIELD.findall(template)
 
 
 def fill(template: str, record: dict[str, Any]) -> str:

@@ -1,0 +1,167 @@
+"""Rows of a table or of records, one at a time from a stream: parquet, JSON lines, a JSON array, csv and tsv.
+
+Memory is bounded by one row group of a parquet file, and by one record elsewhere. What cannot be read stays in the
+stream as a record with its reason.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import json
+import lzma
+import re
+import sys
+import zlib
+from bz2 import BZ2File
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lib.sources import records
+from lib.sources.records import Record
+
+_KINDS = {
+    **dict.fromkeys(("json", "jsonl", "ndjson"), "json"),
+    **{extension: extension for extension in ("csv", "tsv", "parquet")},
+}
+_COMPRESSIONS = ("gz", "zst", "bz2", "xz")
+_NOT_JSON = re.compile(r"timestamp|date|time|duration|decimal|binary|map<|interval")
+_BATCH = 1000
+_CHUNK = 2**20  # characters of a JSON array
+
+
+def kind(name: str) -> str | None:
+    """How a file of this name is read: "parquet", "json", "csv" or "tsv", or None where it is not."""
+    parts = name.lower().rpartition("/")[2].split(".")
+    if parts[-1] in _COMPRESSIONS:
+        parts.pop()
+        return None if parts[-1] == "parquet" else _KINDS.get(parts[-1])
+    return _KINDS.get(parts[-1]) if len(parts) > 1 else None
+
+
+def read(stream: IO[bytes], name: str, columns: Collection[str] | None) -> Iterator[Record]:
+    """The rows of the file `name`, numbered from 1, as records whose values are dictionaries.
+
+    Args:
+        stream: the file's bytes; seekable if it is parquet.
+        columns: read only these where that saves work; None for all.
+
+    Raises:
+        KeyError: with the list of columns, where the file has a schema that lacks some of `columns`.
+        ValueError: the file is damaged.
+    """
+    try:
+        if kind(name) == "parquet":
+            yield from _parquet(stream, columns)
+        elif kind(name) == "json":
+            yield from _json(_decompress(stream, name))
+        else:
+            yield from _csv(_decompress(stream, name), "\t" if kind(name) == "tsv" else ",", columns)
+    except (EOFError, zlib.error, lzma.LZMAError) as error:
+        raise ValueError(str(error)) from None
+    except OSError as error:
+        if error.errno is not None:  # of the disk, and not of a reader that does not understand what it reads
+            raise
+        raise ValueError(str(error)) from None
+
+
+def _parquet(stream: IO[bytes], columns: Collection[str] | None) -> Iterator[Record]:
+    with pq.ParquetFile(pa.PythonFile(stream, mode="r"), pre_buffer=False) as file:
+        names = file.schema_arrow.names
+        _require(columns, names)
+        # Dates, decimals and bytes are no JSON, which is what records are kept as.
+        odd = [field.name for field in file.schema_arrow if _NOT_JSON.search(str(field.type))]
+        number = 0
+        for batch in file.iter_batches(batch_size=_BATCH, columns=None if columns is None else sorted(columns)):
+            for row in batch.to_pylist():
+                number += 1
+                yield Record(number, "", row | {name: _plain(row[name]) for name in odd if name in row})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+def _require(columns: Collection[str] | None, names: list[str]) -> None:
+    if columns is not None and set(columns) - set(names):
+        raise KeyError(names)
+
+
+def _decompress(stream: IO[bytes], name: str) -> IO[bytes]:
+    extension = name.lower().rpartition(".")[2]
+    if extension == "zst":
+        return io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), "zstd"))
+    openers = {"gz": gzip.GzipFile, "bz2": BZ2File, "xz": lzma.LZMAFile}
+    if extension in openers:
+        return io.BufferedReader(openers[extension](stream))
+    return io.BufferedReader(stream)
+
+
+def _json(stream: IO[bytes]) -> Iterator[Record]:
+    """JSON lines, or one array of records, which many files called .json are."""
+    if stream.peek(3)[:3] == codecs.BOM_UTF8:
+        stream.read(3)
+    if stream.peek(64).lstrip()[:1] == b"[":
+        yield from _json_array(stream)
+        return
+    for number, line in enumerate(stream, start=1):
+        try:
+            found = records.read_json_lines(line.decode())
+        except UnicodeDecodeError:
+            yield Record(number, "", line.decode(errors="replace"), "not_utf8")
+            continue
+        yield from (record._replace(number=number) for record in found)
+
+
+def _json_array(stream: IO[bytes]) -> Iterator[Record]:
+    text = io.TextIOWrapper(stream, encoding="utf-8", errors="replace")
+    decoder, buffer, number, ended = json.JSONDecoder(), text.read(_CHUNK).lstrip()[1:], 0, False
+    while True:
+        buffer = buffer.lstrip(" \t\r\n,")
+        if buffer.startswith("]"):
+            return
+        # A number at the end of the buffer may go on in the next chunk, so the end of a value is only known with more.
+        with suppress(ValueError):
+            value, end = decoder.raw_decode(buffer)
+            if end < len(buffer):
+                buffer, number = buffer[end:], number + 1
+                readable = records.readable(value)
+                yield Record(number, "", value) if readable else Record(number, "", "", "broken_unicode")
+                continue
+        if ended:
+            raise ValueError(f"the JSON array breaks off or is broken after {number:,} records")
+        more = text.read(max(_CHUNK, len(buffer)))  # doubling: a record of any length is scanned a few times only
+        ended, buffer = not more, buffer + more
+
+
+def _csv(stream: IO[bytes], separator: str, columns: Collection[str] | None) -> Iterator[Record]:
+    csv.field_size_limit(sys.maxsize)  # the default refuses a text of 128 KiB
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace", newline="")
+    reader = csv.DictReader(text, delimiter=separator, strict=True)
+    _require(columns, list(reader.fieldnames or []))
+    number = 0
+    while True:
+        number += 1
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            yield Record(number, "", str(error), "broken_csv")
+            continue
+        if row is None:
+            return
+        if None in row or None in row.values():
+            yield Record(number, "", json.dumps(row, ensure_ascii=False, default=str), "wrong_number_of_fields")
+            continue
+        yield Record(number, "", row)
