@@ -1,7 +1,7 @@
 # `make` lists the targets. Each one that needs Python makes .venv first and works by itself.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check exp queue preset chat licences lineage push pull unlock graph clean
+.PHONY: help setup repro test check exp queue preset align pin chat licences lineage push pull unlock graph clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -54,6 +54,12 @@ queue: setup ## run the experiments that QUEUE=1 put off, in the background
 
 preset: setup ## lay a preset over params.yaml: make preset NAME=smoke
 	@$(BIN)/python -m lib.preset $(NAME)
+
+align: setup ## after adding a source by hand: list it in dvc.yaml
+	@$(BIN)/python -m lib.align
+
+pin: setup ## write the current commit of datasets of a hub into params.yaml: make pin [NAME=source]
+	@$(BIN)/python -m lib.pin $(NAME)
 
 chat: setup ## talk to the exported model in the terminal; /docs answers from the documents, with citations
 	@$(BIN)/python -m lib.serve.terminal $(ARGS)

@@ -5,6 +5,8 @@ Bad input is named, kept and counted: what cannot be understood goes to data/raw
 
 from collections import Counter
 
+from lib.pipeline.declarations import declarations, left_out
+from lib.pipeline.errors import SmeltError
 from lib.pipeline.run import Run, stage
 from lib.sources import folder, hub, package, wheel
 from lib.sources.limit import spread
@@ -13,6 +15,10 @@ from lib.text.documents import DocumentWriter
 
 @stage
 def main(run: Run) -> None:
+    if missing := left_out(declarations(run.root), run.item):
+        raise SmeltError(
+            f"dvc.yaml does not list {', '.join(missing)} for dedup, so {run.item} would be left out: run `make align`"
+        )
     source = run.param(f"sources.{run.item}")
     if source.kind == "folder":
         items = folder.read(run.dep(source.input), run.item, source)

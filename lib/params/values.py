@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -15,7 +16,17 @@ Spdx = Annotated[str, Field(min_length=1)]
 Pin = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9._+-]+$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
-Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+
+def _whole_hash(value: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{40}", value):
+        raise ValueError(
+            f"must be the full hash of a commit, 40 hex digits, and not {value!r}: branches and tags move. "
+            f"Write null, and `make pin` puts the current commit there"
+        )
+    return value
+
+
+Commit = Annotated[str, AfterValidator(_whole_hash)]
 
 
 class Section(BaseModel):

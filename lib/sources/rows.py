@@ -6,6 +6,7 @@ stream as a record with its reason.
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import csv
 import gzip
@@ -15,7 +16,6 @@ import lzma
 import re
 import sys
 import zlib
-from bz2 import BZ2File
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from typing import IO, Any
@@ -103,7 +103,7 @@ def _decompress(stream: IO[bytes], name: str) -> IO[bytes]:
     extension = name.lower().rpartition(".")[2]
     if extension == "zst":
         return io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), "zstd"))
-    openers = {"gz": gzip.GzipFile, "bz2": BZ2File, "xz": lzma.LZMAFile}
+    openers = {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open}
     if extension in openers:
         return io.BufferedReader(openers[extension](stream))
     return io.BufferedReader(stream)
