@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from lib.params.load import load, read_yaml
 from lib.pipeline.declarations import declarations
 from lib.pipeline.errors import SmeltError
 from lib.preset import apply
+from lib.text.documents import read_documents
 from tests.sources.hub_server import HubServer
+from tests.sources.test_hub import parquet
 from tests.text import project
 from tests.workspace import ROOT
 
@@ -111,3 +114,70 @@ def test_pin_writes_the_current_commit(root: Path, monkeypatch: pytest.MonkeyPat
         server.commits.clear()
         with pytest.raises(SmeltError, match="no dataset t/one, or it is private"):
             pin.pin(Path("params.yaml"), "one")
+
+
+# What the datasets' cards say: README, a file, its columns; two rows, one that the preset takes and one that it leaves.
+TURNS = [{"from": "human", "value": "Hello?"}, {"from": "gpt", "value": "Hi."}]
+CHAT = "User: Hello?\n\nAssistant: Hi."
+CARDS = {
+    "fineweb-edu": (
+        ["default: data/*/*", "sample-10BT: sample/10BT/*"],
+        "sample/10BT/000_00000.parquet",
+        ["text", "language", "score", "int_score"],
+        [("A", "en", 3.1, 3), ("B", "en", 2.4, 2)],
+        ("A", "filtered"),
+    ),
+    "culturax": (
+        ["en: en/*.parquet", "vi: vi/*.parquet"],
+        "en/en_part_00000.parquet",
+        ["text", "timestamp", "url", "source"],
+        [("A", "2020", "u", "mC4"), (" ", "2020", "u", "OSCAR-2301")],
+        ("A", "empty"),
+    ),
+    "openhermes": (
+        [],
+        "openhermes2_5.json",
+        ["conversations", "source", "category"],
+        [(TURNS, "airoboros2.2", "orca"), (TURNS[:1], None, None)],
+        (CHAT, "no_answer"),
+    ),
+    "infinity-instruct": (
+        ["'0625': 0625/*", "3M: 3M/*"],
+        "0625/train-00000-of-00001.parquet",
+        ["id", "conversations", "langdetect", "source"],
+        [(0, TURNS, "en", "s"), (1, TURNS, "zh-cn", "s")],
+        (CHAT, "filtered"),
+    ),
+    "oasst2": (
+        ["default: data/train-*"],
+        "data/train-00000-of-00001-abc.parquet",
+        ["message_id", "parent_id", "text", "role", "lang", "deleted", "rank"],
+        [
+            ("a", None, "Hello?", "prompter", "en", False, None),
+            ("b", "a", "Hi.", "assistant", "en", False, 0),
+            ("c", "a", "Spam.", "assistant", "en", True, None),
+        ],
+        (CHAT, "filtered"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_presets_fit_what_the_cards_say(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    configs, path, columns, table, (text, reason) = CARDS[name]
+    rows = [dict(zip(columns, row, strict=True)) for row in table]
+    split = [config.split(": ") for config in configs]
+    readme = [f"- config_name: {key}\n  data_files: '{files}'" for key, files in split]
+    source = read_yaml(ROOT / "presets" / f"{name}.yaml")["sources"][name]
+    content = json.dumps(rows).encode() if path.endswith(".json") else parquet(rows)
+    files = {
+        "README.md": "\n".join(["---", "configs:", *readme, "---"]).encode(),
+        path: content,
+        "raw/all.messages.jsonl.gz": b"",
+    }
+    with HubServer() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        server.add(source["repo"], files, source["revision"])
+        metrics = project.run(project.make(tmp_path, {name: source}), "collect", name)
+    assert (metrics["documents"], metrics["reasons"]) == (1, {reason: 1})
+    assert [document.text for document in read_documents(tmp_path / "data/raw" / name / "documents")] == [text]

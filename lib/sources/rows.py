@@ -1,7 +1,7 @@
 """Rows of a table or of records, one at a time from a stream: parquet, JSON lines, a JSON array, csv and tsv.
 
-Memory is bounded by one row group of a parquet file, and by one record elsewhere. What cannot be read stays in the
-stream as a record with its reason.
+Memory is bounded by a batch of rows of a parquet file, however large its row groups, and by one record elsewhere. What
+cannot be read stays in the stream as a record with its reason.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _KINDS = {
 _COMPRESSIONS = ("gz", "zst", "bz2", "xz")
 _NOT_JSON = re.compile(r"timestamp|date|time|duration|decimal|binary|map<|interval")
 _BATCH = 1000
-_CHUNK = 2**20  # characters of a JSON array
+_CHUNK = 2**20  # bytes of a parquet column, characters of a JSON array
 
 
 def kind(name: str) -> str | None:
@@ -72,7 +72,7 @@ def read(stream: IO[bytes], name: str, columns: Collection[str] | None) -> Itera
 
 
 def _parquet(stream: IO[bytes], columns: Collection[str] | None) -> Iterator[Record]:
-    with pq.ParquetFile(pa.PythonFile(stream, mode="r"), pre_buffer=False) as file:
+    with pq.ParquetFile(pa.PythonFile(stream, mode="r"), pre_buffer=False, buffer_size=_CHUNK) as file:
         names = file.schema_arrow.names
         _require(columns, names)
         # Dates, decimals and bytes are no JSON, which is what records are kept as.
