@@ -63,7 +63,7 @@ def combine(stages: Sequence[Mapping[str, Any]], mixture: Mapping[str, Any]) -> 
         if documents:
             sources[name] = {
                 "licence": source["licence"],
-                "package": source.get("package"),  # null: the user's own folder
+                "package": source.get("package") or _dataset(source),  # null: the user's own folder
                 "sha256": source.get("sha256"),
                 "documents": documents,
             }
@@ -72,6 +72,10 @@ def combine(stages: Sequence[Mapping[str, Any]], mixture: Mapping[str, Any]) -> 
         sources,
         params,
     )
+
+
+def _dataset(source: dict[str, Any]) -> str | None:
+    return f"hf://datasets/{source['repo']}@{source['revision']}" if "repo" in source else None
 
 
 def read(path: Path) -> Lineage:

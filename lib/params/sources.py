@@ -37,6 +37,11 @@ class SourceBase(Section):
             raise ValueError(f"input must be a folder inside the repository, not {self.input!r}")
         return self
 
+    @property
+    def origin(self) -> str:
+        """Where the documents come from, as exactly as it is known: a pinned package or dataset, or a folder."""
+        return getattr(self, "package", self.input)
+
 
 class FolderSource(SourceBase):
     kind: Literal["folder"]
@@ -105,6 +110,10 @@ class HubSource(SourceBase):
         if self.messages is not None and self.text is not None:
             raise ValueError("text must be null where messages is given: the conversation is the text")
         return self
+
+    @property
+    def origin(self) -> str:
+        return f"hf://datasets/{self.repo}@{self.revision}"
 
 
 PackageSource = Annotated[PackageTextSource | PackageRecordSource, Field(discriminator="format")]

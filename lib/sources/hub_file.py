@@ -181,7 +181,7 @@ class HubFile(io.RawIOBase):
         if response.status_code != 206 and self._have:  # the hub gives whole files only: from the beginning
             self._kept.truncate(0)
             self._have = 0
-        self._chunks = response.iter_raw(_CHUNK)
+        self._chunks = response.iter_raw()  # as they come: what waits for a whole chunk is lost with the connection
 
     def _append_chunk(self) -> bool:
         chunk = next(self._chunks, b"")[: self.size - self._have]

@@ -19,6 +19,8 @@ import pytest
 
 from lib.pipeline.errors import SmeltError
 from lib.sources import hub_client
+from lib.sources.hub_client import Hub
+from lib.sources.hub_file import HubFile
 from lib.text.documents import Document, read_documents, read_table
 from tests.sources.hub_server import HubServer
 from tests.text import project
@@ -172,8 +174,8 @@ def test_a_limit_takes_the_first_documents_and_fetches_no_more_than_it_needs(tmp
     assert len(kept["sample/000.parquet.partial"]) + len(kept["sample/000.parquet.tail"]) < size / 2
     assert not any(name.startswith("sample/001") for name in kept)
     before = server.sent("sample/000.parquet")
-    more, _, _ = collect(tmp_path, source(commit, limit=3000))
-    assert [document.text for document in more] == [row(number, 200)["text"] for number in range(3000)]
+    more, _, _ = collect(tmp_path, source(commit, limit=3001))
+    assert [document.text for document in more] == [row(number, 200)["text"] for number in range(3001)]
     assert cached(tmp_path, commit)["sample/000.parquet"] == server.commits[REPO][commit]["sample/000.parquet"]
     assert server.sent("sample/000.parquet") - before < size  # what was there was not fetched again
 
@@ -312,6 +314,19 @@ def test_a_server_that_fails_and_recovers(
     assert server.failures == []
 
 
+def test_attempts_are_counted_anew_after_every_byte(tmp_path: Path, server: HubServer) -> None:
+    content = bytes(range(256)) * 20_000
+    commit = server.add(REPO, {"one.bin": content})
+    with Hub(REPO, commit, tmp_path, print) as hub, HubFile(hub, "one.bin") as stream:
+        server.failures = ["drop"] * 10  # each gives half of what is left, and there are 3 attempts without a byte
+        stream.seek(-3, io.SEEK_END)
+        assert stream.read() == content[-3:]
+        assert server.failures == []
+        stream.seek(0)
+        assert stream.read() == content
+    assert server.sent("one.bin") == len(content) + 1  # one for its size
+
+
 def test_a_server_that_does_not_recover(tmp_path: Path, server: HubServer) -> None:
     commit = texts(server)
     collect(tmp_path, source(commit, limit=1))
@@ -351,9 +366,8 @@ def test_a_gated_dataset_wants_a_token_from_the_environment(
 ) -> None:
     commit = texts(server)
     server.gated[REPO] = "hf_right"
-    monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / ".cache/huggingface").mkdir(parents=True)
-    (tmp_path / ".cache/huggingface/token").write_text("hf_right")  # is not looked at
+    (tmp_path / "token").write_text("hf_right")  # what a login leaves in the user's home is not looked at
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))
     with pytest.raises(SmeltError, match=r"is gated.*no token \(HF_TOKEN is not set\)"):
         collect(tmp_path, source(commit))
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
