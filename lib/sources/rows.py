@@ -99,14 +99,28 @@ def _require(columns: Collection[str] | None, names: list[str]) -> None:
         raise KeyError(names)
 
 
+class _Lent(io.RawIOBase):
+    """A stream that its readers may close, as they do when they are gone, while its owner goes on with it."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return self._stream.readinto(buffer)
+
+
 def _decompress(stream: IO[bytes], name: str) -> IO[bytes]:
+    stream = io.BufferedReader(_Lent(stream))
     extension = name.lower().rpartition(".")[2]
     if extension == "zst":
         return io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), "zstd"))
     openers = {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open}
     if extension in openers:
         return io.BufferedReader(openers[extension](stream))
-    return io.BufferedReader(stream)
+    return stream
 
 
 def _json(stream: IO[bytes]) -> Iterator[Record]:

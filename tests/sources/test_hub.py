@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -197,6 +198,13 @@ def test_a_text_may_be_a_template_or_the_whole_row(tmp_path: Path, server: HubSe
     assert documents[1].text == "title: Two\nbody: Second"
 
 
+def test_what_stands_after_the_last_record_is_kept_as_well(tmp_path: Path, server: HubServer) -> None:
+    content = b'[{"text": "one"}]' + b" " * 3_000_000
+    commit = server.add(REPO, {"train.json": content})
+    assert collect(tmp_path, source(commit, config=None))[2]["documents"] == 1
+    assert cached(tmp_path, commit)["train.json"] == content
+
+
 def test_two_runs_give_the_same_bytes_cached_or_not(tmp_path: Path, server: HubServer) -> None:
     commit, outputs = texts(server), []
     for name in ("one", "one", "two"):
@@ -298,6 +306,25 @@ def test_killed_in_the_middle_it_goes_on_at_the_byte_where_it_was(tmp_path: Path
     collect(tmp_path / "whole", source(commit))
     for path in ("documents/00000.parquet", "rejects/00000.parquet"):
         assert (root / "data/raw/hub" / path).read_bytes() == (tmp_path / "whole/data/raw/hub" / path).read_bytes()
+
+
+def test_two_runs_that_fetch_one_dataset_follow_each_other(tmp_path: Path, server: HubServer) -> None:
+    commit, said = texts(server), []
+
+    def fetch() -> None:
+        with Hub(REPO, commit, tmp_path, said.append) as hub:
+            said.append(len(hub.files()))
+
+    with Hub(REPO, commit, tmp_path, print):
+        second = threading.Thread(target=fetch)
+        second.start()
+        until = time.monotonic() + 10
+        while not said and time.monotonic() < until:
+            time.sleep(0.005)
+        assert said == ["waiting for another run that fetches team/texts"]
+        assert server.requests == []
+    second.join(10)
+    assert said[1:] == [4]
 
 
 def test_a_server_that_fails_and_recovers(
@@ -455,7 +482,9 @@ def test_no_network_and_everything_cached_or_put_there_by_hand(
 ) -> None:
     commit = texts(server)
     collect(tmp_path / "cached", source(commit))
+    collect(tmp_path / "cut", source(commit, limit=310))
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert collect(tmp_path / "cut", source(commit, limit=310, text="{language}"))[2]["documents"] == 310
     filters = [{"column": "language", "op": "==", "value": "de"}]
     assert collect(tmp_path / "cached", source(commit, filter=filters))[2]["documents"] == 120
     monkeypatch.setenv("SMELT_HUB", str(tmp_path / "elsewhere"))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import bz2
 import datetime
 import decimal
+import gc
 import gzip
 import io
 import json
@@ -72,6 +73,17 @@ def test_a_long_array_is_read_across_chunks(monkeypatch: pytest.MonkeyPatch) -> 
     values = [{"text": "a" * size, "n": [size, -1.5e3, True, None]} for size in range(60)]
     for content in (json.dumps(values), json.dumps(values, indent=2), " [\n]", json.dumps([12345678901, 2, "x"])):
         assert read(content.encode(), "x.json") == json.loads(content)
+
+
+@pytest.mark.parametrize("name", ["x.parquet", "x.jsonl", "x.json.gz", "x.jsonl.zst", "x.csv"])
+def test_the_stream_stays_open(name: str) -> None:
+    stream = io.BytesIO(gzip.compress(b"[1]") if name.endswith("gz") else zstd(b"1") if name.endswith("zst") else b"a")
+    if name == "x.parquet":
+        pq.write_table(pa.table({"a": [1]}), stream)
+    stream.seek(0)
+    list(rows.read(stream, name, None))
+    gc.collect()
+    assert not stream.closed
 
 
 def test_what_is_broken_keeps_its_place_and_reason() -> None:
