@@ -84,7 +84,8 @@ def read_json_lines(text: str) -> list[Record]:
         except ValueError:
             found.append(Record(number, "", line, "broken_json"))
             continue
-        found.append(Record(number, "", value) if readable(value) else Record(number, "", line, "broken_unicode"))
+        whole = "\\u" not in line or readable(value)  # only an escape can spell half a pair
+        found.append(Record(number, "", value) if whole else Record(number, "", line, "broken_unicode"))
     return found
 
 

@@ -32,6 +32,7 @@ _KINDS = {
 }
 _COMPRESSIONS = ("gz", "zst", "bz2", "xz")
 _NOT_JSON = re.compile(r"timestamp|date|time|duration|decimal|binary|map<|interval")
+_BETWEEN = re.compile(r"[ \t\r\n,]*")  # the elements of a JSON array
 _BATCH = 1000
 _CHUNK = 2**20  # bytes of a parquet column, characters of a JSON array
 
@@ -141,23 +142,27 @@ def _json(stream: IO[bytes]) -> Iterator[Record]:
 
 def _json_array(stream: IO[bytes]) -> Iterator[Record]:
     text = io.TextIOWrapper(stream, encoding="utf-8", errors="replace")
-    decoder, buffer, number, ended = json.JSONDecoder(), text.read(_CHUNK).lstrip()[1:], 0, False
+    decoder, number, ended = json.JSONDecoder(), 0, False
+    buffer = text.read(_CHUNK)
+    place = buffer.index("[") + 1
     while True:
-        buffer = buffer.lstrip(" \t\r\n,")
-        if buffer.startswith("]"):
+        place = _BETWEEN.match(buffer, place).end()
+        if buffer.startswith("]", place):
             return
         # A number at the end of the buffer may go on in the next chunk, so the end of a value is only known with more.
         with suppress(ValueError):
-            value, end = decoder.raw_decode(buffer)
+            value, end = decoder.raw_decode(buffer, place)
             if end < len(buffer):
-                buffer, number = buffer[end:], number + 1
-                readable = records.readable(value)
-                yield Record(number, "", value) if readable else Record(number, "", "", "broken_unicode")
+                escaped = buffer.find("\\u", place, end) >= 0  # only an escape can spell half a pair
+                place, number = end, number + 1
+                whole = not escaped or records.readable(value)
+                yield Record(number, "", value) if whole else Record(number, "", "", "broken_unicode")
                 continue
         if ended:
             raise ValueError(f"the JSON array breaks off or is broken after {number:,} records")
-        more = text.read(max(_CHUNK, len(buffer)))  # doubling: a record of any length is scanned a few times only
-        ended, buffer = not more, buffer + more
+        rest = buffer[place:]
+        more = text.read(max(_CHUNK, len(rest)))  # doubling: a record of any length is scanned a few times only
+        buffer, place, ended = rest + more, 0, not more
 
 
 def _csv(stream: IO[bytes], separator: str, columns: Collection[str] | None) -> Iterator[Record]:

@@ -322,6 +322,7 @@ def test_two_runs_that_fetch_one_dataset_follow_each_other(tmp_path: Path, serve
         while not said and time.monotonic() < until:
             time.sleep(0.005)
         assert said == ["waiting for another run that fetches team/texts"]
+        time.sleep(0.1)
         assert server.requests == []
     second.join(10)
     assert said[1:] == [4]

@@ -91,6 +91,7 @@ def test_what_is_broken_keeps_its_place_and_reason() -> None:
     assert [(one.number, one.reason) for one in found] == [
         (1, None), (3, "broken_json"), (4, "not_utf8"), (5, "broken_unicode"), (6, None),
     ]  # fmt: skip
+    assert read(b'[{"a": "\\ud83d"}, {"a": "\\ud83d\\ude00"}]', "x.json") == ["broken_unicode", {"a": "😀"}]
     assert read(b'a,b\n1,2\n1\n1,2,3\n"x"y,2\n3,4\n', "x.csv") == [
         {"a": "1", "b": "2"}, "wrong_number_of_fields", "wrong_number_of_fields", "broken_csv", {"a": "3", "b": "4"},
     ]  # fmt: skip
