@@ -1,7 +1,7 @@
 # `make` lists the targets. Each one that needs Python makes .venv first and works by itself.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check bench-scale exp queue preset crawl chat licences lineage push pull unlock graph clean
+.PHONY: help setup repro test check bench-scale exp queue preset align pin crawl chat licences lineage push pull unlock graph clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -15,7 +15,7 @@ GROUPS := pipeline data train eval export rag serve report dev
 help: ## list the targets
 	@echo "Smelt: from a folder of documents to a small language model you own"
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
-	@echo "Machine-local settings (they never change a result): SMELT_DEVICE=cpu|cuda|rocm|mps  SMELT_WORKERS=N  SMELT_WHEELS=DIR  SMELT_EXECUTOR=local|ray|slurm"
+	@echo "Machine-local settings (they never change a result): SMELT_DEVICE=cpu|cuda|rocm|mps  SMELT_WORKERS=N  SMELT_WHEELS=DIR  SMELT_HUB=DIR  SMELT_EXECUTOR=local|ray|slurm"
 
 # The stamp names what was installed: a changed pin installs again, anything else does not.
 setup: $(BIN)/.installed ## make .venv with the pinned dependencies
@@ -59,6 +59,12 @@ queue: setup ## run the experiments that QUEUE=1 put off, in the background
 
 preset: setup ## lay a preset over params.yaml: make preset NAME=smoke
 	@$(BIN)/python -m lib.preset $(NAME)
+
+align: setup ## after adding a source by hand: list it in dvc.yaml
+	@$(BIN)/python -m lib.align
+
+pin: setup ## write the current commit of datasets of a hub into params.yaml: make pin [NAME=source]
+	@$(BIN)/python -m lib.pin $(NAME)
 
 crawl: setup ## ask for the pages of a web source again, and keep those that changed: make crawl SOURCE=handbook
 	@$(BIN)/python -m lib.sources.crawl $(SOURCE)

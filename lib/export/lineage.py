@@ -70,7 +70,7 @@ def combine(stages: Sequence[Mapping[str, Any]], mixture: Mapping[str, Any]) -> 
                 "kind": source["kind"],
                 "licence": source["licence"],
                 "share_alike": mixture[name]["share_alike"],
-                "package": source.get("package"),  # null: not from a package
+                "package": source.get("package") or _dataset(source),  # null: from neither
                 "sha256": source.get("sha256"),
                 "documents": documents,
             }
@@ -79,6 +79,10 @@ def combine(stages: Sequence[Mapping[str, Any]], mixture: Mapping[str, Any]) -> 
         sources,
         params,
     )
+
+
+def _dataset(source: dict[str, Any]) -> str | None:
+    return f"hf://datasets/{source['repo']}@{source['revision']}" if "repo" in source else None
 
 
 def read(path: Path) -> Lineage:

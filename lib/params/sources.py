@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from lib.params.values import NotNegative, Pin, Positive, Section, Sha256, Spdx, Weight
+from lib.params.values import Commit, NotNegative, Pin, Positive, Section, Sha256, Spdx, Weight
 
 
 class Package(Section):
@@ -38,6 +38,11 @@ class SourceBase(Section):
         if Path(self.input).is_absolute() or ".." in Path(self.input).parts:
             raise ValueError(f"input must be a folder inside the repository, not {self.input!r}")
         return self
+
+    @property
+    def origin(self) -> str:
+        """Where the documents come from, as exactly as it is known: a pinned package or dataset, or a folder."""
+        return getattr(self, "package", self.input)
 
 
 class Limits(Section):
@@ -121,8 +126,56 @@ class PackageRecordSource(SourceBase, Package):
     subtract: Subtract | None
 
 
+class Comparison(Section):
+    """Keeps the rows whose value in `column` compares so. An empty value compares true with `!=` and `not in` alone."""
+
+    column: str
+    op: Literal["==", "!=", "<", "<=", ">", ">=", "in", "not in"]
+    value: bool | int | float | str | list[bool | int | float | str]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Comparison:
+        if isinstance(self.value, list) != self.op.endswith("in"):
+            raise ValueError(f"{self.op!r} compares with {'a list' if self.op.endswith('in') else 'one value'}")
+        return self
+
+
+class Thread(Section):
+    """Columns of a table with one message a row, each thread's rows together and its first one without a parent."""
+
+    id: str
+    parent: str
+    role: str
+    content: str
+    rank: str | None  # of the replies to one message, the lowest is taken; null: the first
+
+
+class HubSource(SourceBase):
+    kind: Literal["hub"]
+    repo: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
+    revision: Commit | None
+    config: str | None
+    split: str
+    text: str | None
+    messages: str | Thread | None
+    keep: list[str]
+    licence_column: str | None
+    filter: list[Comparison]
+    max_mib: Annotated[float, Field(gt=0)] | None
+
+    @model_validator(mode="after")
+    def _one_text(self) -> HubSource:
+        if self.messages is not None and self.text is not None:
+            raise ValueError("text must be null where messages is given: the conversation is the text")
+        return self
+
+    @property
+    def origin(self) -> str:
+        return f"hf://datasets/{self.repo}@{self.revision}"
+
+
 PackageSource = Annotated[PackageTextSource | PackageRecordSource, Field(discriminator="format")]
-Source = Annotated[FolderSource | WebSource | PackageSource, Field(discriminator="kind")]
+Source = Annotated[FolderSource | HubSource | WebSource | PackageSource, Field(discriminator="kind")]
 
 
 class Licences(Section):

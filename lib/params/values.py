@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -25,6 +26,18 @@ def _weight(value: Any) -> Any:
 
 
 Weight = Annotated[float | Literal["all"], BeforeValidator(_weight)]
+
+
+def _whole_hash(value: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{40}", value):
+        raise ValueError(
+            f"must be the full hash of a commit, 40 hex digits, and not {value!r}: branches and tags move. "
+            f"Write null, and `make pin` puts the current commit there"
+        )
+    return value
+
+
+Commit = Annotated[str, AfterValidator(_whole_hash)]
 
 
 class Section(BaseModel):

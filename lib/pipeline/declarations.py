@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from lib.params import load as parameters
+
+# What a stage takes from every source. DVC cannot say "all children" (a parent folder as a dependency would hash strays
+# too), so dvc.yaml lists them one by one; `make align` keeps the lists equal to `sources` of params.yaml.
+CHILDREN = {
+    "dedup": [("data/clean/{}",)],
+    "report": [
+        ("reports/collect/{}/run.json", "reports/collect/{}/metrics.json"),
+        ("reports/clean/{}/run.json", "reports/clean/{}/metrics.json"),
+    ],
+}
 
 
 def _substitute(value: Any, item: str | None, fields: dict[str, Any]) -> Any:
@@ -47,6 +58,17 @@ class Declaration:
     @property
     def data(self) -> list[str]:
         return [dep for dep in self.deps if dep not in self.code]
+
+
+def children(forms: Iterable[str], sources: Iterable[str]) -> list[str]:
+    """The paths of one entry of CHILDREN for these sources."""
+    return [form.format(name) for name in sources for form in forms]
+
+
+def left_out(declared: dict[str, Declaration], source: str) -> list[str]:
+    """What dvc.yaml should list of a source and does not: the line would go on without its documents."""
+    deps = declared["dedup"].deps
+    return [path for forms in CHILDREN["dedup"] for path in children(forms, [source]) if path not in deps]
 
 
 def declarations(root: Path) -> dict[str, Declaration]:

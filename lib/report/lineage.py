@@ -93,10 +93,7 @@ def _licences(results: Results, sources: Mapping[str, SourceBase]) -> Table:
 
 
 def _origins(sources: Mapping[str, SourceBase]) -> list[list[str]]:
-    return [
-        [name, getattr(source, "package", source.input), source.licence, getattr(source, "sha256", NONE)]
-        for name, source in sources.items()
-    ]
+    return [[name, source.origin, source.licence, getattr(source, "sha256", NONE)] for name, source in sources.items()]
 
 
 def _parameters(name: str, value: Any) -> Table:

@@ -31,7 +31,7 @@ class Record(NamedTuple):
 # Reading
 
 
-def _readable(value: Any) -> bool:
+def readable(value: Any) -> bool:
     """JSON can spell half of a surrogate pair, which is no text."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
@@ -72,8 +72,8 @@ def read_json(text: str, values: bool, heading: Iterable[str] = ()) -> list[Reco
 
 
 def to_record(number: int, heading: str, value: Any) -> Record:
-    readable = _readable([heading, value])
-    return Record(number, heading, value) if readable else Record(number, "", "", "broken_unicode")
+    whole = readable([heading, value])
+    return Record(number, heading, value) if whole else Record(number, "", "", "broken_unicode")
 
 
 def read_json_lines(text: str) -> list[Record]:
@@ -94,7 +94,8 @@ def json_lines(lines: Iterable[str | None]) -> Iterator[Record]:
         except (ValueError, RecursionError):
             yield Record(number, "", line, "broken_json")
             continue
-        yield Record(number, "", value) if _readable(value) else Record(number, "", line, "broken_unicode")
+        whole = "\\u" not in line or readable(value)  # only an escape can spell half a pair
+        yield Record(number, "", value) if whole else Record(number, "", line, "broken_unicode")
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -22,6 +22,14 @@ def test_only_sources_with_training_documents_count(lineage: Lineage) -> None:
     assert lineage.licence == "Apache-2.0 AND CC-BY-SA-4.0 AND (MIT OR BSD-3-Clause)"
 
 
+def test_a_dataset_of_a_hub_is_named_with_its_commit() -> None:
+    stages, commit = copy.deepcopy(STAGES), "c0ffee" * 6 + "c0de"
+    stages[0]["params"]["sources"]["wiki"] = {"kind": "hub", "repo": "team/texts", "revision": commit, "licence": "MIT"}
+    assert combine(stages, MIXTURE).sources["wiki"] == {
+        "licence": "MIT", "package": f"hf://datasets/team/texts@{commit}", "sha256": None, "documents": 30,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("stage", "key", "value", "changed"),
     [
