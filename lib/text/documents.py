@@ -30,10 +30,6 @@ SHARD_BYTES = 64 * 2**20  # of text; compressed, a shard is a third of it. A sha
 _BATCH = 1000  # documents held at once,
 _BATCH_BYTES = 8 * 2**20  # or fewer, of so much text
 
-# Arrow's own allocator keeps what was freed, for each of its threads: with it, mix needs 252 MiB for 335 MB of text,
-# with the system's 205.
-pa.set_memory_pool(pa.system_memory_pool())
-
 
 class Document(NamedTuple):
     id: str
