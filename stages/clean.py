@@ -4,6 +4,7 @@ from lib.pipeline.run import Run, stage
 from lib.text.blocks import Rejects, chain
 from lib.text.documents import DocumentWriter, measure, read_documents
 from lib.text.normalise import Normalise
+from lib.text.pii.redact import Finder, PiiBlock
 from lib.text.quality import Quality
 
 
@@ -12,12 +13,15 @@ def main(run: Run) -> None:
     source = run.dep(f"data/raw/{run.item}") / "documents"
     target = run.out(f"data/clean/{run.item}")
     rules = run.param(f"clean.{run.param(f'sources.{run.item}.rules')}")
+    policy = run.param(f"sources.{run.item}.pii")
+    finder = Finder(run.param("pii"), run.dep("data/assets/ner")) if policy != "keep" else None
 
     found, bytes_in = measure(source)
     with DocumentWriter(target / "documents") as documents, DocumentWriter(target / "rejects", True) as dropped:
         rejects = Rejects(dropped)
         stream = run.progress(read_documents(source), found, "doc")
-        for document in chain(stream, Normalise(), Quality(rules, rejects)):
+        pii = PiiBlock(policy, finder, rejects)
+        for document in chain(stream, Normalise(), Quality(rules, rejects), pii):
             documents.write(document)
 
     if found != documents.documents + dropped.documents:
@@ -32,6 +36,7 @@ def main(run: Run) -> None:
             "bytes_in": bytes_in,
             "bytes_out": documents.bytes,
             "reasons": dict(sorted(rejects.reasons.items())),
+            "pii": pii.metrics(),
         }
     )
 

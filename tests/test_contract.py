@@ -205,8 +205,8 @@ def test_only_the_report_depends_on_run_records() -> None:
 
 
 def test_import_arrows() -> None:
-    for path in (ROOT / "lib").glob("*/*.py"):
-        package = path.parent.name
+    for path in (ROOT / "lib").glob("*/**/*.py"):
+        package = path.relative_to(ROOT / "lib").parts[0]
         for module in imports(path):
             parts = module.split(".")
             if parts[0] == "stages":

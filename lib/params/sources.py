@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from lib.params.text import PiiPolicy
 from lib.params.values import Pin, Positive, Section, Sha256, Spdx
 
 
@@ -30,6 +31,7 @@ class SourceBase(Section):
     weight: Annotated[float, Field(ge=0)]
     rules: str
     limit: Positive | None
+    pii: PiiPolicy
 
     @model_validator(mode="after")
     def _stays_inside(self) -> SourceBase:

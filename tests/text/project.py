@@ -50,6 +50,7 @@ def folder(name: str, /, **changes: Any) -> dict[str, Any]:
         "weight": 1.0,
         "rules": "prose",
         "limit": None,
+        "pii": "keep",
         "text": "{text}",
         "keep": [],
         **changes,
