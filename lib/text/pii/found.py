@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -20,23 +22,38 @@ class Found(NamedTuple):
     key: str
 
 
+class Taken:
+    """Spans that do not overlap, looked up by place."""
+
+    def __init__(self, spans: Iterable[tuple[int, int]] = ()) -> None:
+        self._spans = sorted(spans)
+
+    def overlapping(self, start: int, end: int) -> list[tuple[int, int]]:
+        """Those that share a character with `start` to `end`, in order."""
+        at = bisect.bisect_left(self._spans, (start, start))
+        at -= at > 0 and self._spans[at - 1][1] > start
+        return list(itertools.takewhile(lambda span: span[0] < end, self._spans[at : at + 1 + end - start]))
+
+    def add(self, start: int, end: int) -> bool:
+        """Take `start` to `end` if all of it is free."""
+        free = not self.overlapping(start, end)
+        if free:
+            bisect.insort(self._spans, (start, end))
+        return free
+
+
 def without_overlaps(found: Iterable[Found]) -> list[Found]:
     """In order of place. Of two that overlap the type that stands first in PATTERNED stays, then the longer one."""
-    kept: list[Found] = []
-    for one in sorted(found, key=lambda one: (PATTERNED.index(one.type), one.start - one.end, one.start)):
-        if all(one.end <= other.start or other.end <= one.start for other in kept):
-            kept.append(one)
-    return sorted(kept)
+    taken = Taken()
+    best = sorted(found, key=lambda one: (PATTERNED.index(one.type), one.start - one.end, one.start))
+    return sorted(one for one in best if taken.add(one.start, one.end))
 
 
-def outside(start: int, end: int, taken: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The parts of `start` to `end` that none of the spans in `taken` covers."""
-    parts = [(start, end)]
-    for first, last in taken:
-        parts = [
-            piece
-            for begin, stop in parts
-            for piece in ((begin, min(stop, first)), (max(begin, last), stop))
-            if piece[0] < piece[1]
-        ]
-    return parts
+def outside(start: int, end: int, taken: Taken) -> list[tuple[int, int]]:
+    """The parts of `start` to `end` that are free."""
+    parts = []
+    for first, last in taken.overlapping(start, end):
+        if start < first:
+            parts.append((start, first))
+        start = last
+    return [*parts, (start, end)] if start < end else parts

@@ -19,7 +19,7 @@ from presidio_analyzer.predefined_recognizers import SpacyRecognizer
 
 from lib.pipeline.errors import SmeltError
 from lib.text.pii.context import PRESIDIO, ContextRecognizer
-from lib.text.pii.found import NAMES, PLACEHOLDER, Found
+from lib.text.pii.found import NAMES, PLACEHOLDER, Found, Taken
 
 _UNUSED = ["tok2vec", "tagger", "parser", "senter", "attribute_ruler", "lemmatizer"]
 _LABELS = {"PERSON": "PERSON", "GPE": "LOCATION", "LOC": "LOCATION", "FAC": "LOCATION", "ORG": "ORGANIZATION"}
@@ -179,17 +179,10 @@ def _trim(text: str, start: int, end: int, kind: str) -> Iterator[tuple[int, int
 
 def _resolve(text: str, spans: list[tuple[int, int, str, float]]) -> list[Found]:
     """Of overlapping spans the surest stays, then the longest; then every other place where a name stands."""
-    kept: list[tuple[int, int, str]] = []
-
-    def free(start: int, end: int) -> bool:
-        return all(end <= other[0] or other[1] <= start for other in kept)
-
-    placeholders = [match.span() for match in PLACEHOLDER.finditer(text)]
-    kept += [(start, end, "") for start, end in placeholders]
-    for start, end, kind, _ in sorted(set(spans), key=lambda span: (-span[3], span[0] - span[1], span[0])):
-        if free(start, end):
-            kept.append((start, end, kind))
-    names = Counter((text[start:end], kind) for start, end, kind in kept if kind)
+    taken = Taken(match.span() for match in PLACEHOLDER.finditer(text))
+    best = sorted(set(spans), key=lambda span: (-span[3], span[0] - span[1], span[0]))
+    kept = [(start, end, kind) for start, end, kind, _ in best if taken.add(start, end)]
+    names = Counter((text[start:end], kind) for start, end, kind in kept)
     known: dict[str, str] = {}
     for (name, kind), _ in sorted(names.items(), key=lambda item: (-len(item[0][0]), -item[1], item[0])):
         known.setdefault(name, kind)
@@ -199,10 +192,8 @@ def _resolve(text: str, spans: list[tuple[int, int, str, float]]) -> list[Found]
                     known.setdefault(part, kind)
     if known:
         anywhere = regex.compile(r"(?<![\p{L}\p{N}_.@/-])(?:\L<names>)(?![\p{L}\p{N}_@(])", names=list(known))
-        for match in anywhere.finditer(text):
-            if free(*match.span()):
-                kept.append((*match.span(), known[match[0]]))
-    return [Found(start, end, kind, _key(text[start:end])) for start, end, kind in sorted(kept) if kind]
+        kept += [(*match.span(), known[match[0]]) for match in anywhere.finditer(text) if taken.add(*match.span())]
+    return [Found(start, end, kind, _key(text[start:end])) for start, end, kind in sorted(kept)]
 
 
 def _key(name: str) -> str:

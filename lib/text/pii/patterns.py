@@ -17,6 +17,7 @@ from stdnum import luhn, numdb
 from lib.params.text import Pii
 from lib.text.pii.found import PATTERNED, Found, without_overlaps
 from lib.text.pii.national_ids import NATIONAL_IDS
+from lib.text.pii.scan import Scan
 from lib.text.pii.secrets import find_secrets
 
 _WINDOW = 48  # characters before a number in which a word may say what it is
@@ -52,7 +53,8 @@ def _is_mailbox(local: str, domain: str) -> bool:
     return bool(local.strip(_EDGE) and _suffixes(domain).suffix) and not _RESERVED.search(domain)
 
 
-def find_emails(text: str) -> Iterator[Found]:
+def find_emails(scan: Scan) -> Iterator[Found]:
+    text = scan.text
     at = text.find("@")
     while at >= 0:
         local, domain = _LOCAL.search(text, max(0, at - 64), at), _DOMAIN.match(text, at + 1)
@@ -62,7 +64,7 @@ def find_emails(text: str) -> Iterator[Found]:
             if _is_mailbox(name, domain[0]):
                 yield Found(at - len(name), domain.end(), "email", f"{name}@{domain[0]}".lower())
         at = text.find("@", at + 1)
-    if "at]" in (lowered := text.lower()) or "at)" in lowered:
+    if scan.has(b"at]", b"at )", b"at)", b"at ]"):
         for match in _WRITTEN.finditer(text):
             domain = re.sub(r"\s?[\[(]\s?dot\s?[\])]\s?", ".", match[2], flags=re.IGNORECASE)
             if _is_mailbox(match[1], domain):
@@ -72,7 +74,9 @@ def find_emails(text: str) -> Iterator[Found]:
 # ----------------------------------------------------------------------------------------------------------------------
 # IP addresses
 
-_IPV4 = re.compile(r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}")
+_IPV4 = re.compile(rb"0{1,3}\.0{1,3}\.0{1,3}\.0{1,3}")
+_COLONS = re.compile(r":[0-9A-Fa-f]{0,4}:")
+_FIRST_GROUP = re.compile(r"[0-9A-Fa-f]{0,4}\Z")
 _IPV6 = re.compile(r"[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*[0-9A-Fa-f]")
 _VERSION = re.compile(
     r"(?:\b(?:v|ver|version|release|rev|revision|build|firmware|section|chapter|update\w*|to)\.?\s*[(v]?|[=<>~^]=\s*"
@@ -103,35 +107,40 @@ _DOCUMENTATION = {
 }
 
 
-def find_ips(text: str) -> Iterator[Found]:
-    for match in _IPV4.finditer(text):
+def find_ips(scan: Scan) -> Iterator[Found]:
+    text = scan.text
+    for match in _IPV4.finditer(scan.shape):
         start, end = match.span()
         if re.match(r"[\w.]", text[start - 1 : start]) or re.match(r"\w|\.\d|-\d", text[end : end + 2]):
             continue
-        key = _is_someones(match[0])
+        value = text[start:end]
+        key = _is_someones(value)
         if not key:
             continue
         before = _before(text, start)
-        plain = len(match[0]) > 9 and not re.search(r"(?<!\d)0(?!\d)", match[0])  # 1.4.12.3 is rather a version
+        plain = len(value) > 9 and not re.search(r"(?<!\d)0(?!\d)", value)  # 1.4.12.3 is rather a version
         if _ADDRESS.search(before) or (plain and not _VERSION.search(before)) or re.match(r"\W{0,3}$", before):
             yield Found(start, end, "ip", key)
-    if text.count(":") < 2:
-        return
-    for match in _IPV6.finditer(text):
-        start, value = match.start(), match[0]
-        if re.match(r"[\w:.]", text[start - 1 : start]) or re.match(r"\w", text[match.end() : match.end() + 1]):
+    end = 0
+    for colons in _COLONS.finditer(text):
+        start = colons.start() - len(
+            re.search(r"[0-9A-Fa-f]{0,4}\Z", text[max(0, colons.start() - 4) : colons.start()])[0]
+        )
+        match = _IPV6.match(text, start) if start >= end else None
+        if not match:
+            continue
+        value, end = match[0], match.end()
+        if re.match(r"[\w:.]", text[start - 1 : start]) or re.match(r"\w", text[end : end + 1]):
             continue
         if value.count(":") < 3 and not re.match(r"f[cde]|[23][0-9a-f]{3}", value, re.IGNORECASE):
             continue  # std::a, 10::3
         if any(map(str.isdigit, value)) and (key := _is_someones(value)):
-            yield Found(start, match.end(), "ip", key)
+            yield Found(start, end, "ip", key)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Numbers
 
-# Where digits gather: at least seven, with what people put between them. All patterns of numbers look only here.
-_DIGITS = re.compile(r"[+(]?\d(?:[ \-./()–]{0,2}\d){6,}")
 _CARD = re.compile(
     r"(?<![\d.-])(?:\d{4}([ -])\d{4}\1\d{4}\1\d{4}(?:\1\d{3})?|\d{4}([ -])\d{6}\2\d{4,5}|\d{13,19})(?![\d-])(?!\.\d)"
 )
@@ -172,10 +181,13 @@ _TRUNK = re.compile(r"\(?0[\d ()]* [\d ()]*|0\d(?:[.-]\d\d){4}|0\d+[/-]\d{4,}|07
 _PHONE_WORDS = re.compile(
     r"\b(?:tel|t[eé]l[eé]ph?one?|telefon\w*|tel[eé]fono|phone[ds]?|mobile?s?|mobil\w*|m[oó]vil|cell\w*|cel|handy\w*|portable|fax|"
     r"call\w*|ring|rung|dial\w*|texte?d?|sms|whatsapp|signal|reach\w*|joindre|contact\w*|llam\w*|ruf\w*|hotline|extension|"
-    r"[tmpfd](?=[.:]))\b",
+    r"[tmf](?=[.:]))\b",
     re.IGNORECASE,
 )
-_DATE = re.compile(r"(?:19|20)\d{2}[-./ ]\d{1,2}[-./ ]\d{1,2}|\d{1,2}[-./ ]\d{1,2}[-./ ](?:19|20)\d{2}")
+_NO_PHONE = re.compile(  # dates, spans of years, US postcodes, arXiv numbers
+    r"(?:19|20)\d{2}[-./ ]\d{1,2}[-./ ]\d{1,2}|\d{1,2}[-./ ]\d{1,2}[-./ ](?:19|20)\d{2}"
+    r"|(?:19|20)\d{2}[-–](?:19|20)\d{2}(?!\d)|\d{5}-\d{4}$|\d{4}\.\d{4,5}$"
+)
 
 
 def _phone_number(value: str, regions: list[str | None], strict: bool) -> str | None:
@@ -195,7 +207,7 @@ def _phones(text: str, start: int, end: int, regions: list[str]) -> Iterator[Fou
         value, form = match[0], match.lastgroup
         before = _before(text, match.start())
         announced = bool(_PHONE_WORDS.search(before))
-        if not announced and (_DATE.match(value) or _OTHER_NUMBER.search(before)):
+        if _NO_PHONE.match(value) or (not announced and _OTHER_NUMBER.search(before)):
             continue
         if form == "international":
             number = _phone_number("+" + value[2:] if value.startswith("00") else value, [None], not announced)
@@ -209,29 +221,25 @@ def _phones(text: str, start: int, end: int, regions: list[str]) -> Iterator[Fou
             yield Found(*match.span(), "phone", number)
 
 
-def _national(text: str, start: int, end: int, ids: dict[str, re.Pattern[str]]) -> Iterator[Found]:
-    for name, form in ids.items():
-        kind = NATIONAL_IDS[name]
-        for match in form.finditer(text, start, end):
-            if not kind.valid(_compact(match[0]) if name not in ("fi_hetu", "se_personnummer") else match[0]):
+def _national(name: str, form: re.Pattern[str], text: str, start: int, end: int) -> Iterator[Found]:
+    kind = NATIONAL_IDS[name]
+    for match in form.finditer(text, start, end):
+        if not kind.valid(match[0] if kind.marks_count else _compact(match[0])):
+            continue
+        before = _before(text, match.start())
+        if kind.announced:
+            dashed = name == "us_ssn" and "-" in match[0]
+            if not dashed and not re.search(kind.announced, before, re.IGNORECASE):
                 continue
-            spaced = name == "us_ssn" and "-" in match[0]
-            before = _before(text, match.start())
-            if kind.announced and not spaced and not re.search(kind.announced, before, re.IGNORECASE):
-                continue
-            if (
-                not kind.announced
-                and _OTHER_NUMBER.search(before)
-                and not re.search(r"(?:number|no|nr|id)\W*$", before, re.I)
-            ):
-                continue
-            yield Found(*match.span(), "national_id", f"{name}:{_compact(match[0])}")
+        elif _OTHER_NUMBER.search(before) and not re.search(r"(?:number|no|nr|id)\W*$", before, re.IGNORECASE):
+            continue
+        yield Found(*match.span(), "national_id", f"{name}:{_compact(match[0])}")
 
 
 # ----------------------------------------------------------------------------------------------------------------------
 # IBAN
 
-_COUNTRY = re.compile(r"[A-Za-z]{2}\d{2}(?=[ -]?[A-Za-z0-9]{4})")
+_COUNTRY = re.compile(rb"AA00(?=[ -]?[A0]{3})")
 _IBAN_BODY = re.compile(r"[A-Za-z0-9](?:[ \n-]?[A-Za-z0-9]){10,29}")
 _BANKS = numdb.get("iban")
 
@@ -242,12 +250,13 @@ def _iban_length(country: str) -> int | None:
     return 4 + sum(map(int, re.findall(r"\d+", properties["bban"]))) if "bban" in properties else None
 
 
-def find_ibans(text: str) -> Iterator[Found]:
-    for match in _COUNTRY.finditer(text):
+def find_ibans(scan: Scan) -> Iterator[Found]:
+    text = scan.text
+    for match in _COUNTRY.finditer(scan.shape):
         start = match.start()
         if text[start - 1 : start].isalnum() and start:
             continue
-        length, body = _iban_length(match[0][:2].upper()), _IBAN_BODY.match(text, start)
+        length, body = _iban_length(text[start : start + 2]), _IBAN_BODY.match(text, start)
         if length is None or body is None:
             continue
         value, at = "", start
@@ -269,29 +278,39 @@ class Patterns:
 
     def __init__(self, settings: Pii) -> None:
         self._types = [kind for kind in PATTERNED if kind in settings.types]
-        self._settings = settings
-        border = r"(?<![\w.-])(?:{})(?![\w-])(?!\.\d)"
-        self._ids = {name: re.compile(border.format(NATIONAL_IDS[name].form)) for name in settings.national_ids}
-        lettered = [name for name in self._ids if name in ("gb_nino", "es_nie", "it_codicefiscale")]
-        self._lettered = {name: self._ids.pop(name) for name in lettered}
-        self._anywhere: dict[str, Callable[[str], Iterator[Found]]] = {
-            "secret": lambda text: find_secrets(text, settings.secret_length, settings.secret_entropy),
+        self._regions = settings.phone_regions
+        self._ids = {
+            name: re.compile(rf"(?<![\w.-])(?:{NATIONAL_IDS[name].form})(?![\w-])(?!\.\d)")
+            for name in settings.national_ids
+        }
+        self._anywhere: dict[str, Callable[[Scan], Iterator[Found]]] = {
+            "secret": lambda scan: find_secrets(scan, settings.secret_length, settings.secret_entropy),
             "email": find_emails,
             "iban": find_ibans,
-            "national_id": lambda text: _national(text, 0, len(text), self._lettered),
+            "national_id": self._lettered,
             "ip": find_ips,
         }
 
     def find(self, text: str) -> list[Found]:
         """Every value in `text`, in order, none overlapping another."""
-        found = [one for kind in self._types if kind in self._anywhere for one in self._anywhere[kind](text)]
+        scan = Scan(text)
+        found = [one for kind in self._types if kind in self._anywhere for one in self._anywhere[kind](scan)]
         if {"credit_card", "national_id", "phone"} & set(self._types):
-            for match in _DIGITS.finditer(text):
-                start, end = max(0, match.start() - 1), min(len(text), match.end() + 3)
-                if "credit_card" in self._types:
+            for start, end in scan.numbers():
+                digits = scan.shape.count(b"0", start, end)
+                if "credit_card" in self._types and digits >= 13:
                     found += _cards(text, start, end)
-                if "national_id" in self._types:
-                    found += _national(text, start, end, self._ids)
+                if "national_id" in self._types and digits >= 8:
+                    for name, form in self._ids.items():
+                        if not NATIONAL_IDS[name].shape:
+                            found += _national(name, form, text, start, end)
                 if "phone" in self._types:
-                    found += _phones(text, start, end, self._settings.phone_regions)
+                    found += _phones(text, start, end, self._regions)
         return without_overlaps(found)
+
+    def _lettered(self, scan: Scan) -> Iterator[Found]:
+        """Ids with too few digits in a row for `Scan.numbers`."""
+        for name, form in self._ids.items():
+            if shape := NATIONAL_IDS[name].shape:
+                for match in re.finditer(shape, scan.shape):
+                    yield from _national(name, form, scan.text, match.start(), match.end() + 2)

@@ -14,7 +14,7 @@ from datatrove.pipeline.base import PipelineStep
 
 from lib.params.text import Pii, PiiPolicy
 from lib.text.blocks import Rejects
-from lib.text.pii.found import NAMES, PATTERNED, PLACEHOLDER, Found, outside
+from lib.text.pii.found import NAMES, PATTERNED, PLACEHOLDER, Found, Taken, outside
 from lib.text.pii.patterns import Patterns
 
 _BATCH_DOCUMENTS, _BATCH_CHARACTERS = 64, 500_000
@@ -46,7 +46,7 @@ class Finder:
 
 def _merge(text: str, patterned: list[Found], names: list[Found]) -> list[Found]:
     """Of a name that a pattern cuts into (Jane <jane@x.org>) the rest stays, without blanks and punctuation."""
-    taken = [(one.start, one.end) for one in patterned]
+    taken = Taken((one.start, one.end) for one in patterned)
     found = list(patterned)
     for name in names:
         for start, end in outside(name.start, name.end, taken):

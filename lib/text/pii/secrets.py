@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from lib.text.pii.found import Found
+from lib.text.pii.scan import Scan
 
 # Forms that providers chose so that scanners find them (compare the rules of gitleaks, MIT).
 _FORMS = {
@@ -25,16 +26,19 @@ _FORM = {hint: re.compile(r"(?<![A-Za-z0-9])" + form) for hint, form in _FORMS.i
 
 _LOGIN = re.compile(r"://[^\s:@/]+:([^\s@/]{3,})@")  # user:password@host
 _BEARER = re.compile(r"\b(?:Bearer|Basic|bearer|basic)\s+([A-Za-z0-9._~+/-]{16,}=*)")
-_PASSWORD_WORDS, _KEY_WORDS = ("passw", "pwd", "passphrase", "kennwort"), ("secret", "token", "key", "credential")
+_PASSWORD_WORDS = ("passw", "pwd", "passphrase", "kennwort")
+_NAMES = (*map(str.encode, _PASSWORD_WORDS), b"secret", b"token", b"key", b"credential")
+_KEY = re.compile(r"(?:api|access|auth|private|account|secret)[_-]?\Z", re.IGNORECASE)
 _ASSIGNED = re.compile(
-    r"""(?P<name>passw(?:or)?[dt]|passwd|pwd|passphrase|kennwort|secret|token|(?:api|access|auth|private|account|secret)[_-]?key|credentials?)
-    [\w.-]*["']?\s*(?::=|=>|[:=]|\s(?:is|was|ist|lautet)\s)\s*(?:["'](?P<quoted>[^"'\s]{6,200})["']|(?P<bare>[^\s"',;<>]{6,200}))""",
+    r"""(?P<name>passw(?:or)?[dt]|passwd|pwd|passphrase|kennwort|secret|token|key|credentials?)[\w.-]*["']?
+    \s*(?::=|=>|[:=]|\s(?:is|was|ist|lautet)\s)\s*(?:["'](?P<quoted>[^"'\s]{6,200})["']|(?P<bare>[^\s"',;<>]{6,200}))""",
     re.IGNORECASE | re.VERBOSE,
 )
 _TEMPLATE = re.compile(r"\$(?:[{(]|[A-Za-z_]+$)|[<{]|%[(s{]|\*{3}|x{4}")  # ${VAR}, $VAR, <secret>, {{ secret }}, ***
 _REFERENCE = re.compile(_TEMPLATE.pattern + r"|[A-Za-z_]\w*[.(\[]|/")  # os.environ[..], getSecret(..), a path
 _LONG = re.compile(r"[A-Za-z0-9+/_=-]{20,}")
 _HASH = re.compile(r"(?:sha\d+[-:]|base64,|[?&#]\w*=|/)$")
+_URL = re.compile(r"://[^\s:@?]*$")  # the path of a link
 _PIECE = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 _MAX_PIECE = (
     2.75  # mean length of the pieces of a drawn string: it is 1.9 for letters and digits, over 3.5 in camelCase
@@ -78,26 +82,29 @@ def _assigned(match: re.Match[str]) -> tuple[int, int] | None:
     return match.start(group), match.start(group) + len(value)
 
 
-def find_secrets(text: str, min_length: int, min_entropy: float) -> Iterator[Found]:
+def find_secrets(scan: Scan, min_length: int, min_entropy: float) -> Iterator[Found]:
     """Keys of a known form, values assigned to a telling name, and drawn strings of `min_length` characters."""
+    text = scan.text
     spans: list[tuple[int, int]] = []
     for hint, form in _FORM.items():
         if hint in text:
             spans += [match.span() for match in form.finditer(text)]
     if "://" in text:
         spans += [match.span(1) for match in _LOGIN.finditer(text) if not _TEMPLATE.match(match[1])]
-    lowered = text.lower()
-    if "bearer" in lowered or "basic" in lowered:
+    if scan.has(b"bearer", b"basic"):
         spans += [match.span(1) for match in _BEARER.finditer(text)]
-    if any(word in lowered for word in _PASSWORD_WORDS + _KEY_WORDS):
-        spans += [span for match in _ASSIGNED.finditer(text) if (span := _assigned(match))]
+    for at in scan.places(*_NAMES):
+        match = _ASSIGNED.match(text, at)
+        if match and (match["name"].lower() != "key" or _KEY.search(text[max(0, at - 8) : at])):
+            spans += [span] if (span := _assigned(match)) else []
     if max(map(len, text.split()), default=0) >= min_length:
         for match in _LONG.finditer(text):
             value = match[0]
             if (
                 len(value) >= min_length
                 and _drawn(value, min_entropy)
-                and not _HASH.search(text, max(0, match.start() - 12), match.start())
+                and not _HASH.search(text[max(0, match.start() - 12) : match.start()])
+                and not _URL.search(text[max(0, match.start() - 80) : match.start()])
             ):
                 spans.append(match.span())
     for start, end in spans:
