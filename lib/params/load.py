@@ -14,7 +14,7 @@ from ruamel.yaml.error import YAMLError
 
 from lib.params.results import Evaluate, Export, Index
 from lib.params.sources import Licences, Package, Source
-from lib.params.text import Chat, CleanRules, Dedup, Encode, Mix, Tokenizer
+from lib.params.text import Chat, CleanRules, Dedup, Encode, Mix, Pii, Tokenizer
 from lib.params.training import Finetune, Model, Pretrain
 from lib.params.values import Name, Section
 
@@ -29,6 +29,7 @@ class Params(Section):
     assets: dict[Name, Package]
     licences: Licences
     clean: dict[Name, CleanRules]
+    pii: Pii
     dedup: Dedup
     mix: Mix
     tokenizer: Tokenizer

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
+from lib.params.text import PiiPolicy
 from lib.params.values import Commit, NotNegative, Pin, Positive, Section, Sha256, Spdx, Weight
 
 
@@ -32,6 +33,7 @@ class SourceBase(Section):
     epochs: Positive
     rules: str
     limit: Positive | None
+    pii: PiiPolicy
 
     @model_validator(mode="after")
     def _stays_inside(self) -> SourceBase:

@@ -1,8 +1,8 @@
-"""`clean`, `dedup`, `mix`, `tokenizer`, `encode` and `chat`: what happens to documents."""
+"""`clean`, `pii`, `dedup`, `mix`, `tokenizer`, `encode` and `chat`: what happens to documents."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -18,6 +18,26 @@ class CleanRules(Section):
     min_alphabetic_words: Share | None
     max_duplicate_lines: Share | None
     max_line_length: Positive | None
+
+
+PiiType = Literal[
+    "email", "phone", "ip", "credit_card", "iban", "national_id", "secret", "person", "place", "organisation"
+]
+PiiPolicy = Literal["redact", "drop", "keep"]
+NationalIdName = Literal[
+    "us_ssn", "gb_nino", "de_idnr", "fr_nir", "es_dni", "es_nie", "it_codicefiscale", "nl_bsn", "pl_pesel",
+    "se_personnummer", "fi_hetu", "be_nn", "ch_ahv", "br_cpf", "in_aadhaar",
+]  # fmt: skip
+
+
+class Pii(Section):
+    types: Annotated[list[PiiType], Field(min_length=1)]
+    national_ids: list[NationalIdName]
+    phone_regions: list[Annotated[str, Field(pattern=r"^[A-Z]{2}$")]]
+    secret_length: Annotated[int, Field(ge=16, le=128)]
+    secret_entropy: Annotated[float, Field(gt=0, le=6)]
+    name_score: Share
+    labelled_rounds: Positive
 
 
 class Dedup(Section):

@@ -137,3 +137,12 @@ def select(archive: zipfile.ZipFile, patterns: Iterable[str], exclude: Iterable[
     if not chosen:
         raise SmeltError(f"{Path(archive.filename or '?').name}: `exclude` in params.yaml leaves no member")
     return sorted(chosen)
+
+
+def place(member: str, patterns: Iterable[str]) -> str:
+    """Where a member is laid: by its name alone, or by its path below the folder of a pattern `folder/**`."""
+    for glob in patterns:
+        folder, whole, rest = glob.rpartition("/**")
+        if whole and not rest and (match := re.match(_pattern(folder).pattern + "/", member)):
+            return member[match.end() :]
+    return PurePosixPath(member).name

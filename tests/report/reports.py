@@ -123,7 +123,13 @@ def _metrics(name: str, item: str, sources: list[str]) -> dict[str, Any]:
                 "bytes_in": 4000 * collected,
                 "bytes_out": 3900 * collected,
                 "reasons": {"min_words": CLEAN_REJECTS - 10, "min_alphabetic_words": 10} if read else {},
+                "pii": {"policy": "keep", "documents_redacted": 0, "documents_dropped": 0, "values": {}},
             }
+        case "pii":
+            rate = {"value": 0.95, "stderr": 0.01}
+            kinds = {"email": 184, "phone": 120, "person": 552, "patterned": 304, "names": 552}
+            rows = {kind: {"labelled": n, "found": n, "recall": rate, "precision": rate} for kind, n in kinds.items()}
+            return {half: {"documents": 224, "types": rows} for half in ("develop", "held_out")}
         case "dedup":
             near = 10 * len(full)
             return {

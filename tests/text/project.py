@@ -51,6 +51,7 @@ def folder(name: str, /, **changes: Any) -> dict[str, Any]:
         "epochs": 1,
         "rules": "prose",
         "limit": None,
+        "pii": "keep",
         "text": "{text}",
         "keep": [],
         "limits": {"seconds": 30, "memory_mib": 1024, "document_mib": 128, "unpacked_mib": 4096, "depth": 4},

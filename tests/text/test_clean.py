@@ -32,6 +32,7 @@ def test_documents_in_are_documents_out_and_rejects(tmp_path: Path) -> None:
         "bytes_in": sum(len(text.encode()) for text in texts.values()),
         "bytes_out": len(GOOD),
         "reasons": {"empty": 1, "min_mean_word_length": 1, "min_words": 1},
+        "pii": {"policy": "keep", "documents_redacted": 0, "documents_dropped": 0, "values": {}},
     }
 
 
