@@ -1,38 +1,35 @@
-"""Normalise the documents of one source and drop those that break its rules; what is dropped keeps its reason."""
+"""Clean the documents of one source by its rules: edit what must not stay, drop what breaks a rule, keep the reason."""
 
 from lib.pipeline.run import Run, stage
-from lib.text.blocks import Rejects, chain
-from lib.text.documents import DocumentWriter, measure, read_documents
-from lib.text.normalise import Normalise
-from lib.text.quality import Quality
+from lib.text.cleaning import clean_shard, merge
+from lib.text.documents import shards
 
 
 @stage
 def main(run: Run) -> None:
-    source = run.dep(f"data/raw/{run.item}") / "documents"
+    found = shards(run.dep(f"data/raw/{run.item}") / "documents")
     target = run.out(f"data/clean/{run.item}")
     rules = run.param(f"clean.{run.param(f'sources.{run.item}.rules')}")
 
-    found, bytes_in = measure(source)
-    with DocumentWriter(target / "documents") as documents, DocumentWriter(target / "rejects", True) as dropped:
-        rejects = Rejects(dropped)
-        stream = run.progress(read_documents(source), found, "doc")
-        for document in chain(stream, Normalise(), Quality(rules, rejects)):
-            documents.write(document)
+    tallies = [
+        clean_shard(shard, target / "documents" / shard.name, target / "rejects" / shard.name, rules)
+        for shard in run.progress(found, None, "shard")
+    ]
 
-    if found != documents.documents + dropped.documents:
-        raise RuntimeError(f"{found} documents came in, {documents.documents} + {dropped.documents} went out")
-    megabytes = documents.bytes / 1e6
-    run.log(f"kept {documents.documents:,} of {found:,} documents, {megabytes:.2f} MB; {dict(rejects.reasons)}")
-    run.metrics(
+    total = merge(tallies)
+    samples = total.pop("samples")
+    if total["documents_in"] != total["documents_out"] + total["rejected"]:
+        raise RuntimeError(f"documents in are not documents out and rejects: {total}")
+    megabytes = total["bytes_out"] / 1e6
+    kept = f"{total['documents_out']:,} of {total['documents_in']:,} documents"
+    run.log(f"kept {kept}, {megabytes:.2f} MB; {total['reasons']}")
+    run.metrics(total)
+    run.report(
+        "samples.json",
         {
-            "documents_in": found,
-            "documents_out": documents.documents,
-            "rejected": dropped.documents,
-            "bytes_in": bytes_in,
-            "bytes_out": documents.bytes,
-            "reasons": dict(sorted(rejects.reasons.items())),
-        }
+            reason: [dict(zip(("id", "uri", "text"), sample[1:], strict=True)) for sample in drawn]
+            for reason, drawn in samples.items()
+        },
     )
 
 

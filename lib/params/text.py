@@ -1,4 +1,4 @@
-"""`clean`, `dedup`, `mix`, `tokenizer`, `encode` and `chat`: what happens to documents."""
+"""`dedup`, `mix`, `tokenizer`, `encode` and `chat`: what happens to documents."""
 
 from __future__ import annotations
 
@@ -6,18 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from lib.params.values import NotNegative, Positive, Rate, Section, Share
-
-
-class CleanRules(Section):
-    min_words: Positive | None
-    max_words: Positive | None
-    min_mean_word_length: Annotated[float, Field(gt=0)] | None
-    max_mean_word_length: Annotated[float, Field(gt=0)] | None
-    max_symbol_word_ratio: Share | None
-    min_alphabetic_words: Share | None
-    max_duplicate_lines: Share | None
-    max_line_length: Positive | None
+from lib.params.values import NotNegative, Positive, Rate, Section
 
 
 class Dedup(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,8 +43,50 @@ class Document(NamedTuple):
         return json.loads(self.records)
 
 
+class ShardWriter:
+    """Writes documents into one parquet file with memory bounded by a batch; the file appears when it is whole.
+
+    `reject_reasons=True` adds the column `reason`; give it to `write` then.
+    """
+
+    def __init__(self, path: Path, reject_reasons: bool = False) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path, self._schema = path, REJECT_SCHEMA if reject_reasons else SCHEMA
+        self._partial = path.with_name(f".{path.name}.partial")
+        self._rows: list[tuple] = []
+        self._writer = pq.ParquetWriter(self._partial, self._schema, compression="zstd")
+        self.documents = self.bytes = 0
+
+    def write(self, document: Document, reason: str | None = None) -> None:
+        self.documents, self.bytes = self.documents + 1, self.bytes + len(document.text.encode())
+        self._rows.append((*document, reason) if reason is not None else tuple(document))
+        if len(self._rows) >= _BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        columns = list(zip(*self._rows, strict=True)) or [()] * len(self._schema)
+        self._writer.write_table(pa.table([pa.array(column, pa.string()) for column in columns], schema=self._schema))
+        self._rows.clear()
+
+    def close(self) -> None:
+        if self._rows or not self.documents:
+            self._flush()
+        self._writer.close()
+        os.replace(self._partial, self._path)
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._writer.close()
+            self._partial.unlink()
+
+
 class DocumentWriter:
-    """Writes documents into `folder`/00000.parquet, 00001.parquet, ... with memory bounded by a batch.
+    """Writes documents into `folder`/00000.parquet, 00001.parquet, ... of SHARD_BYTES of text each.
 
     `reject_reasons=True` adds the column `reason`; give it to `write` then. An empty folder gets one empty shard, so
     that whoever reads it finds the schema.
@@ -51,42 +94,32 @@ class DocumentWriter:
 
     def __init__(self, folder: Path, reject_reasons: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._schema = folder, REJECT_SCHEMA if reject_reasons else SCHEMA
-        self._rows: list[tuple] = []
-        self._writer: pq.ParquetWriter | None = None
-        self._shards = self._shard_bytes = 0
+        self._folder, self._reject_reasons = folder, reject_reasons
+        self._shard: ShardWriter | None = None
+        self._shards = 0
         self.documents = self.bytes = 0
 
+    def _open(self) -> ShardWriter:
+        if self._shard is None:
+            self._shard = ShardWriter(self._folder / f"{self._shards:05d}.parquet", self._reject_reasons)
+            self._shards += 1
+        return self._shard
+
     def write(self, document: Document, reason: str | None = None) -> None:
-        size = len(document.text.encode())
-        self.documents, self.bytes, self._shard_bytes = self.documents + 1, self.bytes + size, self._shard_bytes + size
-        self._rows.append((*document, reason) if reason is not None else tuple(document))
-        if len(self._rows) >= _BATCH:
-            self._flush()
-        if self._shard_bytes >= SHARD_BYTES:
-            self._end_shard()
-
-    def _flush(self) -> None:
-        if self._writer is None:
-            path = self._folder / f"{self._shards:05d}.parquet"
-            self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
-        columns = list(zip(*self._rows, strict=True)) or [()] * len(self._schema)
-        self._writer.write_table(pa.table([pa.array(column, pa.string()) for column in columns], schema=self._schema))
-        self._rows.clear()
-
-    def _end_shard(self) -> None:
-        if self._rows or self._writer is None:
-            self._flush()
-        if self._writer is not None:
-            self._writer.close()
-        self._writer, self._shards, self._shard_bytes = None, self._shards + 1, 0
+        shard = self._open()
+        before = shard.bytes
+        shard.write(document, reason)
+        self.documents, self.bytes = self.documents + 1, self.bytes + shard.bytes - before
+        if shard.bytes >= SHARD_BYTES:
+            shard.close()
+            self._shard = None
 
     def __enter__(self) -> DocumentWriter:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._rows or self._writer is not None or self._shards == 0:
-            self._end_shard()
+        if self._shard is not None or self._shards == 0:
+            self._open().close()
 
 
 def shards(folder: Path) -> list[Path]:
