@@ -1,7 +1,7 @@
 # `make` lists the targets. Each one that needs Python makes .venv first and works by itself.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check exp queue preset chat licences lineage push pull unlock graph clean
+.PHONY: help setup repro test check bench-data exp queue preset chat licences lineage push pull unlock graph clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -38,6 +38,9 @@ test: setup check ## run ruff and all tests
 check: setup ## run ruff alone
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+bench-data: setup ## measure the cleaning chain beside datatrove's own blocks (8 minutes on two cores)
+	$(BIN)/python -m tests.benchmarks.clean
 
 exp: setup ## run an experiment: make exp SET="pretrain.learning_rate=2e-3 seed=2" [TEMP=1 | QUEUE=1]
 	@untracked=$$(git ls-files --others --exclude-standard -- lib stages dvc.yaml params.yaml); test -z "$$untracked" || \

@@ -110,12 +110,12 @@ class CleanRules(Section):
     pages: Pages | None
     normalise: Normalise | None
     artefacts: Artefacts | None
-    language: LanguageRules | None
     block_list: BlockList | None
-    code: Code | None
     heuristics: Heuristics | None
-    gopher_repetition: GopherRepetition | None
+    code: Code | None
     gopher_quality: GopherQuality | None
+    gopher_repetition: GopherRepetition | None
+    language: LanguageRules | None
     c4: C4 | None
     fineweb: FineWeb | None
 

