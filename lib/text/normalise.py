@@ -20,9 +20,8 @@ _FTFY = TextFixerConfig(
     fix_line_breaks=False, normalization=None, explain=False,
 )  # fmt: skip
 # What ftfy can change even where `is_bad` sees nothing: entities, control characters, lone surrogates.
-_FOR_FTFY = re.compile(
-    "&#?[0-9A-Za-z]{1,24};|[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\u206a-\u206f\ufeff\ufff9-\ufffc\ud800-\udfff]"
-)
+_ENTITY = re.compile("&#?[0-9A-Za-z]{1,24};")
+_CONTROL = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\u206a-\u206f\ufeff\ufff9-\ufffc\ud800-\udfff]")
 
 _LINE_ENDS = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 # Control characters, soft hyphens, byte order marks, direction marks. Zero-width joiners stay: Persian, Hindi and emoji
@@ -36,16 +35,21 @@ _BLANK_LINES = re.compile(r"\n{4,}")
 _QUOTES = str.maketrans("‘’‚‛“”„‟", "''''\"\"\"\"")
 
 
+def _may_change(text: str) -> bool:
+    if _CONTROL.search(text) or ("&" in text and _ENTITY.search(text)):
+        return True
+    return not text.isascii() and is_bad(text)
+
+
 def mend(text: str) -> str:
     """Undo wrong decoding ("cafÃ©"), as ftfy.fix_text does, which is asked only about lines that it may change."""
-    if not _FOR_FTFY.search(text) and (text.isascii() or not is_bad(text)):
+    if not _may_change(text):
         return text
     settings, lines = _FTFY, []
     for line in text.split("\n"):
         if settings is _FTFY and "<" in line:  # ftfy takes what follows for HTML source, and keeps its entities
             settings = _FTFY._replace(unescape_html=False)
-        changes = _FOR_FTFY.search(line) or (not line.isascii() and is_bad(line))
-        lines.append(fix_text(line, settings) if changes else line)
+        lines.append(fix_text(line, settings) if _may_change(line) else line)
     return "\n".join(lines)
 
 
