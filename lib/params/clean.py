@@ -113,10 +113,10 @@ class CleanRules(Section):
     block_list: BlockList | None
     heuristics: Heuristics | None
     code: Code | None
+    c4: C4 | None
     gopher_quality: GopherQuality | None
     gopher_repetition: GopherRepetition | None
     language: LanguageRules | None
-    c4: C4 | None
     fineweb: FineWeb | None
 
     @model_validator(mode="after")

@@ -32,17 +32,23 @@ STEPS: dict[str, Callable[..., Step]] = {
     "block_list": heuristics.BlockList,
     "heuristics": heuristics.Heuristics,
     "code": source_code.SourceCode,
+    "c4": web.C4Quality,
     "gopher_quality": gopher.Quality,
     "gopher_repetition": gopher.Repetition,
     "language": language.Language,
-    "c4": web.C4Quality,
     "fineweb": web.FineWebQuality,
 }
 
 
 def steps(rules: CleanRules, rejects: Rejects | None = None) -> list[Step]:
-    """The steps that `rules` switch on, in order."""
-    return [make(getattr(rules, name), rejects) for name, make in STEPS.items() if getattr(rules, name) is not None]
+    """The steps that `rules` switch on, in order; C4 judges early, and takes its lines out before FineWeb looks."""
+    found: list[Step] = []
+    for name, make in STEPS.items():
+        if name == "fineweb" and rules.c4 is not None:
+            found.append(web.C4Lines(rejects))
+        if (own := getattr(rules, name)) is not None:
+            found.append(make(own, rejects, defer=True) if name == "c4" else make(own, rejects))
+    return found
 
 
 def _rank(document: str) -> str:

@@ -23,14 +23,21 @@ _POLICY = re.compile("|".join(map(re.escape, POLICY_SUBSTRINGS)))
 _STOP_CHARACTERS = tuple(TERMINAL_PUNCTUATION)
 
 
+_LEFT = "c4_left"  # key of a row's metadata
+
+
 class C4Quality(Step):
-    """Drops lines that are no sentence, then documents with too few sentences left."""
+    """Drops lines that are no sentence, then documents with too few sentences left.
+
+    With `defer`, the lines stay until `C4Lines` takes them out: other filters can then look at the whole text, and need
+    not look at what this one, which is cheap, drops.
+    """
 
     name = "c4"
 
-    def __init__(self, rules: C4, rejects: Rejects | None = None) -> None:
+    def __init__(self, rules: C4, rejects: Rejects | None = None, defer: bool = False) -> None:
         super().__init__(rejects)
-        self._rules = rules
+        self._rules, self._defer = rules, defer
 
     def apply(self, row: Row) -> str | None:
         rules, text = self._rules, analyse(row.text)
@@ -69,7 +76,11 @@ class C4Quality(Step):
             kept.append(line)
         if sentences < wanted:
             return "c4_min_num_sentences"
-        row.text = "\n".join(kept).strip()
+        left = "\n".join(kept).strip()
+        if self._defer:
+            row.metadata[_LEFT] = left
+        else:
+            row.text = left
         return None
 
     def _is_suspect(self, text: Analysis) -> bool:
@@ -84,6 +95,16 @@ class C4Quality(Step):
 
     def _remove(self, kind: str, line: str) -> None:
         self.removed[kind] += len(line)
+
+
+class C4Lines(Step):
+    """Takes out the lines that `C4Quality` put off."""
+
+    name = "c4_lines"
+
+    def apply(self, row: Row) -> str | None:
+        row.text = row.metadata.pop(_LEFT)
+        return None
 
 
 class FineWebQuality(Step):

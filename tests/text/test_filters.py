@@ -10,6 +10,7 @@ from datatrove.pipeline.filters.gopher_repetition_filter import find_all_duplica
 from lib.text.analysis import analyse
 from lib.text.cleaning import steps
 from lib.text.gopher import Quality, Repetition
+from lib.text.language import Language
 from lib.text.web import C4Quality, FineWebQuality
 from tests.text import corpus, stock
 
@@ -19,7 +20,7 @@ FILTERS = ("language", "gopher_repetition", "gopher_quality", "c4", "fineweb")
 
 @pytest.mark.parametrize("name", FILTERS)
 def test_every_decision_is_the_stock_block_s(name: str) -> None:
-    block, (step,) = stock.blocks()[name], [step for step in steps(RULES) if step.name == name]
+    block, step = stock.blocks()[name], STEPS[name](getattr(RULES, name))
     kept: Counter[bool] = Counter()
     differ = []
     for text in corpus.documents():
@@ -47,7 +48,13 @@ NOTHING = {
     "c4": dict.fromkeys(RULES.c4.model_dump(), False) | {"min_num_sentences": None, "max_word_length": None},
     "fineweb": dict.fromkeys(RULES.fineweb.model_dump()) | {"line_punct_exclude_zero": False, "short_line_length": 5},
 }
-STEPS = {"gopher_repetition": Repetition, "gopher_quality": Quality, "c4": C4Quality, "fineweb": FineWebQuality}
+STEPS = {
+    "language": Language,
+    "gopher_repetition": Repetition,
+    "gopher_quality": Quality,
+    "c4": C4Quality,
+    "fineweb": FineWebQuality,
+}
 
 
 # Each threshold alone, with a text just inside and a text just outside.
