@@ -1,7 +1,7 @@
 # `make` lists the targets. Each one that needs Python makes .venv first and works by itself.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check bench-scale exp queue preset align pin crawl chat licences lineage push pull unlock graph clean
+.PHONY: help setup repro test check bench-data bench-scale exp queue preset align pin crawl chat licences lineage push pull unlock graph clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -39,6 +39,9 @@ test: setup check ## run ruff and all tests
 check: setup ## run ruff alone
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+bench-data: setup ## measure the cleaning chain beside datatrove's own blocks (8 minutes on two cores)
+	$(BIN)/python -m tests.benchmarks.clean
 
 bench-scale: setup ## measure whether the data stages' memory stays constant: documents of the default, 1 and 10 times
 	$(BIN)/python -m tests.benchmarks.scale $(ARGS)

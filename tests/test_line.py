@@ -173,7 +173,7 @@ def test_a_file_that_cannot_be_read_stops_its_source(line: Workspace) -> None:
 
 def test_a_corpus_that_is_empty_after_filtering_is_said(line: Workspace) -> None:
     rules = {"min_words": 100_000, "max_words": None}
-    line.set({"clean": {"prose": rules, "manual": rules, "code": rules}})
+    line.set({"clean": {name: {"heuristics": rules} for name in ("own", "prose", "manual", "code")}})
     output = line.dvc("repro", "mix", fails=True)
     assert "no training documents are left after cleaning (internal 0, awscli 0" in output
     assert "Traceback" not in output

@@ -12,9 +12,10 @@ from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from lib.params.clean import CleanRules
 from lib.params.results import Evaluate, Export, Index
 from lib.params.sources import Licences, Package, Source
-from lib.params.text import Chat, CleanRules, Dedup, Encode, Mix, Pii, Tokenizer
+from lib.params.text import Chat, Dedup, Encode, Mix, Pii, Tokenizer
 from lib.params.training import Finetune, Model, Pretrain
 from lib.params.values import Name, Section
 

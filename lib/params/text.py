@@ -1,4 +1,4 @@
-"""`clean`, `pii`, `dedup`, `mix`, `tokenizer`, `encode` and `chat`: what happens to documents."""
+"""`pii`, `dedup`, `mix`, `tokenizer`, `encode` and `chat`: what happens to documents."""
 
 from __future__ import annotations
 
@@ -7,18 +7,6 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from lib.params.values import NotNegative, Positive, Rate, Section, Share
-
-
-class CleanRules(Section):
-    min_words: Positive | None
-    max_words: Positive | None
-    min_mean_word_length: Annotated[float, Field(gt=0)] | None
-    max_mean_word_length: Annotated[float, Field(gt=0)] | None
-    max_symbol_word_ratio: Share | None
-    min_alphabetic_words: Share | None
-    max_duplicate_lines: Share | None
-    max_line_length: Positive | None
-
 
 PiiType = Literal[
     "email", "phone", "ip", "credit_card", "iban", "national_id", "secret", "person", "place", "organisation"

@@ -62,6 +62,8 @@ def _content(stage: str, number: int, file: str, sources: list[str]) -> Any:
     if file == "metrics.json":
         values = _metrics(name, item, sources)
         return {name: {item: values} if item else values}
+    if name == "clean" and file == "samples.json":
+        return {"min_words": [{"id": f"{item}/1", "uri": f"data/{item}/1.txt", "text": "Too few words."}]}
     if file == "samples.json":
         return [
             {

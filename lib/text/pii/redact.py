@@ -10,12 +10,12 @@ from typing import Any
 
 from datatrove.data import Document as Row
 from datatrove.data import DocumentsPipeline
-from datatrove.pipeline.base import PipelineStep
 
 from lib.params.text import Pii, PiiPolicy
 from lib.text.blocks import Rejects
 from lib.text.pii.found import NAMES, PATTERNED, PLACEHOLDER, Found, Taken, outside
 from lib.text.pii.patterns import Patterns
+from lib.text.steps import Step, utf8_bytes
 
 _BATCH_DOCUMENTS, _BATCH_CHARACTERS = 64, 500_000
 
@@ -121,7 +121,7 @@ def _replace(value: Any, by: Iterator[str]) -> Any:
     return {key: _replace(entry, by) for key, entry in value.items()} if isinstance(value, dict) else value
 
 
-class PiiBlock(PipelineStep):
+class PiiBlock(Step):
     """Redacts documents, or drops those with personal data (reason `pii_<type>`), or leaves them alone (`keep`).
 
     Attributes:
@@ -129,11 +129,11 @@ class PiiBlock(PipelineStep):
         documents: `redacted`, how many documents were changed, and `dropped`.
     """
 
-    type, name = "🕵️ PII", "Pii"
+    name = "pii"
 
-    def __init__(self, policy: PiiPolicy, finder: Finder | None, rejects: Rejects) -> None:
-        super().__init__()
-        self._policy, self._finder, self._rejects = policy, finder, rejects
+    def __init__(self, policy: PiiPolicy, finder: Finder | None, rejects: Rejects | None = None) -> None:
+        super().__init__(rejects)
+        self._policy, self._finder = policy, finder
         self.values: Counter[str] = Counter()
         self.documents: Counter[str] = Counter()
 
@@ -142,6 +142,8 @@ class PiiBlock(PipelineStep):
             yield from data
             return
         for batch in _batches(data):
+            self.documents_in += len(batch)
+            self.bytes_in += sum(utf8_bytes(row.text) for row in batch)
             parts = [[row.text, *_strings(json.loads(row.metadata["records"]))] for row in batch]
             found = iter(self._finder.find([part for texts in parts for part in texts]))
             for row, texts in zip(batch, parts, strict=True):
@@ -153,8 +155,7 @@ class PiiBlock(PipelineStep):
         if every and self._policy == "drop":
             self.documents["dropped"] += 1
             kinds = {one.type for one in every}
-            row.metadata["filter_reason"] = f"pii_{next(kind for kind in PATTERNED + NAMES if kind in kinds)}"
-            self._rejects.write(row)
+            self.drop(row, f"pii_{next(kind for kind in PATTERNED + NAMES if kind in kinds)}")
             return
         if every:
             self.documents["redacted"] += 1
@@ -164,11 +165,12 @@ class PiiBlock(PipelineStep):
             row.text, *strings = [placeholders.put(text, part) for text, part in zip(texts, found, strict=True)]
             records = _replace(json.loads(row.metadata["records"]), iter(strings))
             row.metadata["records"] = json.dumps(records, ensure_ascii=False)
+        self.documents_out += 1
+        self.bytes_out += utf8_bytes(row.text)
         yield row
 
     def metrics(self) -> dict[str, Any]:
         return {
-            "policy": self._policy,
             "documents_redacted": self.documents["redacted"],
             "documents_dropped": self.documents["dropped"],
             "values": dict(sorted(self.values.items())),
