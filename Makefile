@@ -39,7 +39,7 @@ check: setup ## run ruff alone
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench-data: setup ## measure the cleaning chain beside datatrove's own blocks (8 minutes on two cores)
+bench-data: setup ## measure the cleaning chain beside datatrove's own blocks (4 minutes on two cores)
 	$(BIN)/python -m tests.benchmarks.clean
 
 exp: setup ## run an experiment: make exp SET="pretrain.learning_rate=2e-3 seed=2" [TEMP=1 | QUEUE=1]
