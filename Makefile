@@ -40,7 +40,7 @@ check: setup ## run ruff alone
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench-data: setup ## measure the cleaning chain beside datatrove's own blocks (8 minutes on two cores)
+bench-data: setup ## measure the cleaning chain beside datatrove's own blocks (4 minutes on two cores)
 	$(BIN)/python -m tests.benchmarks.clean
 
 bench-scale: setup ## measure whether the data stages' memory stays constant: documents of the default, 1 and 10 times
