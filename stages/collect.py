@@ -7,6 +7,7 @@ from collections import Counter
 
 from lib.pipeline.declarations import declarations, left_out
 from lib.pipeline.errors import SmeltError
+from lib.pipeline.hashes import hash_text
 from lib.pipeline.run import Run, stage
 from lib.sources import folder, hub, package, web, wheel
 from lib.sources.limit import spread
@@ -43,7 +44,7 @@ def main(run: Run) -> None:
     with DocumentWriter(target / "documents") as documents, DocumentWriter(target / "rejects", True) as rejects:
         for document, reason in run.progress(items, None, "doc"):
             if reason is None:
-                documents.write(document)
+                documents.write(document._replace(hash=hash_text(document.text)))
                 continue
             rejects.write(document, reason)
             reasons[reason] += 1

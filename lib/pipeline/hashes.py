@@ -23,6 +23,11 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def hash_text(text: str) -> str:
+    """sha256 of a text in UTF-8."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def hash_path(path: Path) -> str:
     """sha256 of a file's content, or of the names and contents of the files below a folder."""
     if path.is_file():

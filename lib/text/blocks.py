@@ -29,13 +29,14 @@ def rows(documents: Iterable[Document]) -> Iterator[Row]:
                 "source": document.source,
                 "licence": document.licence,
                 "records": document.records,
+                "hash": document.hash,
             },
         )
 
 
 def to_document(row: Row) -> Document:
     kept = row.metadata
-    return Document(row.id, row.text, kept["uri"], kept["source"], kept["licence"], kept["records"])
+    return Document(row.id, row.text, kept["uri"], kept["source"], kept["licence"], kept["records"], kept["hash"])
 
 
 class Rejects:

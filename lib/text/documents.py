@@ -23,6 +23,7 @@ SCHEMA = pa.schema(
         ("source", pa.string()),  # key of params.sources
         ("licence", pa.string()),  # SPDX id
         ("records", pa.string()),  # JSON list of objects: the fields kept beside the text (titles, questions, answers)
+        ("hash", pa.string()),  # sha256 of the text as it was collected, before any cleaning
     ]
 )
 REJECT_SCHEMA = SCHEMA.append(pa.field("reason", pa.string()))
@@ -38,6 +39,7 @@ class Document(NamedTuple):
     source: str
     licence: str
     records: str = "[]"
+    hash: str = ""
 
     @property
     def kept(self) -> list[dict[str, Any]]:
