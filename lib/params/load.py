@@ -53,6 +53,11 @@ class Params(Section):
             for name in self.index.sources
             if name not in self.sources
         ]
+        problems += [
+            f"dedup.decontaminate.sets: no such asset: {name!r} (there are: {', '.join(self.assets)})"
+            for name in self.dedup.decontaminate.sets
+            if name not in self.assets
+        ]
         if self.index.overlap_tokens >= self.index.chunk_tokens:
             problems.append("index.overlap_tokens must be smaller than index.chunk_tokens")
         if not any(source.weight > 0 for source in self.sources.values()):

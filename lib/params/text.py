@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from lib.params.values import NotNegative, Positive, Rate, Section, Share
+from lib.params.values import Name, NotNegative, Positive, Rate, Section, Share
 
 
 class CleanRules(Section):
@@ -20,10 +20,31 @@ class CleanRules(Section):
     max_line_length: Positive | None
 
 
+class EvaluationSet(Section):
+    question: str
+    choices: str | None
+
+
+class Decontaminate(Section):
+    ngram: Annotated[int, Field(ge=2, le=255)]
+    min_words: Annotated[int, Field(ge=2)]
+    sets: dict[Name, EvaluationSet]
+
+    @model_validator(mode="after")
+    def _are_ordered(self) -> Decontaminate:
+        if self.min_words > self.ngram:
+            raise ValueError(f"min_words is {self.min_words}; it must not be larger than ngram ({self.ngram})")
+        return self
+
+
 class Dedup(Section):
     ngram: Positive
     buckets: Positive
     hashes_per_bucket: Positive
+    similarity: Annotated[float, Field(gt=0, le=1)]
+    keyword_count: Positive
+    keyword_share: Share
+    decontaminate: Decontaminate
 
 
 class Mix(Section):
