@@ -1,8 +1,9 @@
 """Documents that hold a part of an evaluation set: found by runs of words that they share with one of its items.
 
-An item is searched for as its question, as its question with each choice, as each choice alone, and as its question
-with all choices. A text of `ngram` words or more is found by any `ngram` of its words in a row (13: Brown et al. 2020,
-https://arxiv.org/abs/2005.14165), a shorter one as a whole, and one below `min_words` says nothing and is left out.
+An item is searched for as its question, as its question with each choice, and as its question with all choices, with
+and without letters before them. A text of `ngram` words or more is found by any `ngram` of its words in a row (13:
+Brown et al. 2020, https://arxiv.org/abs/2005.14165), a shorter one as a whole, and one below `min_words` says nothing
+and is left out. A choice alone counts if it is that long: "a part of the nervous system" is no leak.
 
 datatrove's NGramsDecontIndexer and -Filter do not serve: they import lighteval, know no item shorter than an n-gram,
 name the set and not the item, and hash one n-gram at a time.
@@ -26,20 +27,17 @@ from lib.text.words import hashes, ngrams, words
 _LABEL = re.compile(r"(?m)^\s*\(?[A-Za-z0-9][.):]\s+")  # "B. " before a choice
 
 
-def _choices(value: Any) -> list[str]:
-    """A list of texts, or one text with a choice a line; each with its label."""
-    return [str(choice) for choice in (value if isinstance(value, list) else str(value).splitlines())]
-
-
-def _texts(record: Mapping[str, Any], fields: EvaluationSet) -> Iterator[str]:
+def _texts(record: Mapping[str, Any], fields: EvaluationSet, long: int) -> Iterator[str]:
+    """All forms in which a document may hold an item. Choices are a list, or one text with a choice a line."""
     question = str(record[fields.question])
-    labelled = _choices(record[fields.choices]) if fields.choices else []
-    choices = [_LABEL.sub("", choice) for choice in labelled]
+    value = record[fields.choices] if fields.choices else []
+    given = [str(choice) for choice in (value if isinstance(value, list) else str(value).splitlines())]
+    choices = [_LABEL.sub("", choice) for choice in given]
+    lettered = [f"{chr(ord('A') + number)}. {choice}" for number, choice in enumerate(choices)]
     yield question
-    yield from choices
+    yield from (choice for choice in choices if len(words(choice)) >= long)
     yield from (f"{question} {choice}" for choice in choices)
-    yield " ".join([question, *labelled])
-    yield " ".join([question, *choices])
+    yield from (" ".join([question, *several]) for several in (given, choices, lettered))
 
 
 def _records(folder: Path, fields: EvaluationSet) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -132,7 +130,7 @@ def build(folders: Mapping[str, Path], params: Decontaminate) -> Index:
     for name, folder in sorted(folders.items()):
         for place, record in _records(folder, params.sets[name]):
             before = len(runs)
-            for text in _texts(record, params.sets[name]):
+            for text in _texts(record, params.sets[name], params.ngram):
                 numbers = hashes(words(text))
                 if len(numbers) < params.min_words:
                     continue

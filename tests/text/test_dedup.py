@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lib.text.documents import Document, read_documents, read_table, write_documents
-from tests.text import project
+from tests.text import planted, project
 
 random.seed(0)
 WORDS = ["".join(random.choices("abcdefghijklmnopqrstuvwxyz", k=random.randint(2, 9))) for _ in range(3000)]
@@ -169,3 +169,23 @@ def test_nothing_in_nothing_out(tmp_path: Path) -> None:
     assert kept == ["short/a", "short/b", "short/c"]
     assert reasons == {}
     assert dedup(tmp_path / "none", {"empty": {}})[2]["documents_in"] == 0
+
+
+def test_planted_copies_are_found_and_no_other_document_goes(tmp_path: Path) -> None:
+    """The bounds of the benchmark (tests/benchmarks/dedup.py), on made-up text with real word frequencies."""
+    draw = random.Random(8)
+    frequencies = [1 / (rank + 1) for rank in range(len(WORDS))]
+    texts = [" ".join(draw.choices(WORDS, frequencies, k=draw.randint(60, 300))) for _ in range(400)]
+    base = [Document(f"base/{number}", text, "u", "base", "MIT") for number, text in enumerate(texts)]
+    copies = planted.copies(base, "zopy", seed=9)
+    corpus = {
+        "base": {document.id.removeprefix("base/"): document.text for document in base},
+        "zopy": {copy.id.removeprefix("zopy/"): copy.text for copy, _, _ in copies},
+    }
+    _, reasons, _ = dedup(tmp_path, corpus)
+    recall = {share: [copy.id in reasons for copy, of_it, _ in copies if of_it == share] for share in planted.SHARES}
+    assert all(recall[0.0])
+    assert all(reasons[copy.id] == "exact_duplicate" for copy, share, _ in copies if not share)
+    assert sum(recall[0.05]) / len(recall[0.05]) >= 0.99
+    assert sum(recall[0.1]) / len(recall[0.1]) >= 0.95
+    assert not any(id_.startswith("base/") for id_ in reasons)
