@@ -30,7 +30,8 @@ def main(run: Run) -> None:
 
     target = run.out("data/dedup")
     kept: Counter[str] = Counter()
-    reasons: Counter[str] = Counter(exact_duplicate=0, near_duplicate=0, contaminated=0)
+    reasons: Counter[str] = Counter(exact_duplicate=0, near_duplicate=0, contaminated=0, repeated_paragraphs=0)
+    trimmed = 0  # documents that stay without paragraphs that many others of their source have
     leaks: Counter[str] = Counter()  # documents with an item of the set
     leaked: set[str] = set()  # items
     with (
@@ -38,8 +39,9 @@ def main(run: Run) -> None:
         DocumentWriter(target / "rejects", True) as rejects,
         open(target / "removed.jsonl", "w", encoding="utf-8") as list_of_removed,
     ):
-        for document, removed in run.progress(dedup.read(found_shards, found), total, "doc"):
+        for document, removed, cut in run.progress(dedup.read(found_shards, params, found), total, "doc"):
             if removed is None:
+                trimmed += cut > 0
                 documents.write(document)
                 kept[document.source] += 1
                 continue
@@ -66,6 +68,7 @@ def main(run: Run) -> None:
             "sources": {
                 name: {"documents_in": count, "documents_out": kept[name]} for name, count in documents_in.items()
             },
+            "trimmed": trimmed,
             "pairs": {"candidates": found.candidates, "similar": found.similar},
             "decontamination": sets,
         }

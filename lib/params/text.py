@@ -37,7 +37,13 @@ class Decontaminate(Section):
         return self
 
 
+class Paragraphs(Section):
+    documents: Annotated[int, Field(ge=2)] | None
+    min_words: Positive
+
+
 class Dedup(Section):
+    paragraphs: Paragraphs
     ngram: Positive
     buckets: Positive
     hashes_per_bucket: Positive

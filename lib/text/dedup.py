@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lib.params.text import Dedup
+from lib.text import paragraphs
 from lib.text.decontaminate import Index
 from lib.text.documents import Document, count_documents, read_documents, read_table
 from lib.text.licences import accepted, share_alike
@@ -64,20 +65,49 @@ def preference(weights: Mapping[str, float | str], allow: Collection[str]) -> Pr
 # Steps
 
 
-def scan(task: tuple[int, Path], folder: Path, params: Dedup, seed: int, index: Index) -> list[tuple[int, Removed]]:
-    """Sign the documents of a shard; those that hold items of evaluation sets come back, and take no further part."""
+Repeated = Mapping[Path, frozenset[int]]  # folder of a source -> its repeated paragraphs
+
+
+def find_repeated(
+    tasks: list[tuple[int, Path]], folder: Path, params: Dedup, each: Callable[..., list[Any]]
+) -> Repeated:
+    """The paragraphs that go, for the folder of each source."""
+    if params.paragraphs.documents is None:
+        return {}
+    each(partial(paragraphs.count, folder=folder, params=params.paragraphs), tasks)
+    ranks: dict[Path, list[int]] = {}
+    for rank, shard in sorted(tasks):
+        ranks.setdefault(shard.parent, []).append(rank)
+    return {source: paragraphs.frequent(own, folder, params.paragraphs) for source, own in ranks.items()}
+
+
+def trim(document: Document, shard: Path, repeated: Repeated, params: Dedup) -> Document:
+    """A document of `shard` without the repeated paragraphs of its source."""
+    found = repeated.get(shard.parent)
+    return document._replace(text=paragraphs.without(document.text, found, params.paragraphs)) if found else document
+
+
+def scan(
+    task: tuple[int, Path], folder: Path, params: Dedup, seed: int, index: Index, repeated: Repeated
+) -> list[tuple[int, Removed]]:
+    """Sign the documents of a shard; those that go for what they hold come back, and take no further part."""
     rank, shard = task
-    contaminated = []
+    gone = []
 
     def clean() -> Iterator[str | None]:
-        for row, document in enumerate(read_documents(shard)):
+        for row, whole in enumerate(read_documents(shard)):
+            document = trim(whole, shard, repeated, params)
+            if document is not whole and not document.text.strip():
+                gone.append((row, Removed("repeated_paragraphs", [])))
+                yield None
+                continue
             found = index.find(document.text, hashes(words(document.text)))
             if found:
-                contaminated.append((row, Removed("contaminated", [item for item, _ in found], found[0][1])))
+                gone.append((row, Removed("contaminated", [item for item, _ in found], found[0][1])))
             yield None if found else document.text
 
     Signatures(folder, params, seed).sign(clean(), rank)
-    return contaminated
+    return gone
 
 
 def resolve(
@@ -131,6 +161,7 @@ def _processes(workers: int) -> Iterator[Callable[[Callable[[Any], Any], Iterabl
 
 
 class Found(NamedTuple):
+    repeated: Repeated
     removed: dict[int, dict[int, Removed]]  # shard -> row
     candidates: int  # pairs that MinHash proposed
     similar: int  # those of them that are
@@ -151,22 +182,26 @@ def find(
     tasks = sorted(enumerate(shards), key=lambda task: -task[1].stat().st_size)
     tasks = [task for task in tasks if count_documents(task[1])]
     if not tasks:
-        return Found({}, 0, 0)
+        return Found({}, {}, 0, 0)
     buckets = range(EXACT, params.buckets + 1)
     with _processes(min(workers, params.buckets + 1)) as each:
-        contaminated = each(partial(scan, folder=folder, params=params, seed=seed, index=index), tasks)
+        repeated = find_repeated(tasks, folder / "paragraphs", params, each)
+        step = partial(scan, folder=folder, params=params, seed=seed, index=index, repeated=repeated)
+        gone = each(step, tasks)
         each(partial(match, folder=folder, params=params, seed=seed), buckets)
         each(partial(propose, folder=folder, params=params), buckets)
         counts = each(partial(check, folder=folder, params=params), [rank for rank, _ in tasks])
     removed = resolve(cluster(folder), shards, folder, params, prefer)
-    for (rank, _), found in zip(tasks, contaminated, strict=True):
+    for (rank, _), found in zip(tasks, gone, strict=True):
         removed.setdefault(rank, {}).update(found)
-    return Found(removed, sum(count for count, _ in counts), sum(count for _, count in counts))
+    return Found(repeated, removed, sum(count for count, _ in counts), sum(count for _, count in counts))
 
 
-def read(shards: list[Path], found: Found) -> Iterator[tuple[Document, Removed | None]]:
-    """Every document, with the reason why it goes if it does."""
+def read(shards: list[Path], params: Dedup, found: Found) -> Iterator[tuple[Document, Removed | None, int]]:
+    """Every document; why it goes, if it does; and how many characters of repeated paragraphs it had."""
     for rank, shard in enumerate(shards):
         removed = found.removed.get(rank, {})
-        for row, document in enumerate(read_documents(shard)):
-            yield document, removed.get(row)
+        for row, whole in enumerate(read_documents(shard)):
+            document = trim(whole, shard, found.repeated, params)
+            reason = removed.get(row)  # a reject is kept as it came
+            yield (document if reason is None else whole), reason, len(whole.text) - len(document.text)

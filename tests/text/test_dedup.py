@@ -79,7 +79,8 @@ def test_the_copy_of_the_weightiest_source_stays(tmp_path: Path) -> None:
         "documents_in": 11,
         "documents_out": 6,
         "rejected": 5,
-        "reasons": {"exact_duplicate": 3, "near_duplicate": 2, "contaminated": 0},
+        "reasons": {"exact_duplicate": 3, "near_duplicate": 2, "contaminated": 0, "repeated_paragraphs": 0},
+        "trimmed": 0,
         "sources": {
             "alpha": {"documents_in": 3, "documents_out": 1},
             "empty": {"documents_in": 0, "documents_out": 0},
@@ -137,6 +138,38 @@ def test_another_name_throughout_is_another_subject(tmp_path: Path) -> None:
     kept, reasons, _ = dedup(tmp_path, {"s": pages})
     assert kept == ["s/delete", "s/create"]
     assert reasons == {"s/sloppy": "near_duplicate"}
+
+
+def test_paragraphs_of_many_documents_go_from_one_source_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lib.text.paragraphs._PART", 7)  # several parts, as in a large corpus
+    monkeypatch.setattr("lib.text.paragraphs._BATCH", 5)
+    banner, menu = "We use cookies to make this site better.", "Home\nAbout"  # the menu is too short to be looked at
+    own = [" ".join(words(20 + number, 30)) for number in range(4)]
+    texts = {
+        "web": {
+            **{str(n): f"{menu}\n\n{banner.upper() if n else banner}\n \n{text}" for n, text in enumerate(own[:3])},
+            "banner": banner,
+        },
+        "mail": {"1": f"{banner}\n\n{own[3]}"},
+    }
+
+    def after(documents: int | None) -> tuple[dict[str, str], dict[str, str], dict]:
+        root = tmp_path / str(documents)
+        change = lambda params: params["dedup"].update(paragraphs={"documents": documents, "min_words": 5})  # noqa: E731
+        _, reasons, metrics = dedup(root, texts, change=change)
+        return {d.id: d.text for d in read_documents(root / "data/dedup/documents")}, reasons, metrics
+
+    kept, reasons, metrics = after(4)
+    assert kept == {
+        "mail/1": texts["mail"]["1"],
+        **{f"web/{n}": f"{menu}\n\n{own[n]}" for n in range(3)},
+    }
+    assert reasons == {"web/banner": "repeated_paragraphs"}
+    assert metrics["trimmed"] == 3
+    for documents in (5, None):
+        kept, reasons, _ = after(documents)
+        assert kept == {f"{source}/{name}": text for source, named in texts.items() for name, text in named.items()}
+        assert not reasons
 
 
 def outputs(root: Path) -> dict[Path, bytes]:
