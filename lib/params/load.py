@@ -61,6 +61,11 @@ class Params(Section):
             for folder in sorted(set(crawled))
             if crawled.count(folder) > 1
         ]
+        problems += [
+            f"dedup.decontaminate.sets: no such asset: {name!r} (there are: {', '.join(self.assets)})"
+            for name in self.dedup.decontaminate.sets
+            if name not in self.assets
+        ]
         if self.index.overlap_tokens >= self.index.chunk_tokens:
             problems.append("index.overlap_tokens must be smaller than index.chunk_tokens")
         if all(source.weight == 0 for source in self.sources.values()):

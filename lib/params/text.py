@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lib.params.values import NotNegative, Positive, Rate, Section, Share
+from lib.params.values import Name, NotNegative, Positive, Rate, Section, Share
 
 PiiType = Literal[
     "email", "phone", "ip", "credit_card", "iban", "national_id", "secret", "person", "place", "organisation"
@@ -28,10 +28,37 @@ class Pii(Section):
     labelled_rounds: Positive
 
 
+class EvaluationSet(Section):
+    question: str
+    choices: str | None
+
+
+class Decontaminate(Section):
+    ngram: Annotated[int, Field(ge=2, le=255)]
+    min_words: Annotated[int, Field(ge=2)]
+    sets: dict[Name, EvaluationSet]
+
+    @model_validator(mode="after")
+    def _are_ordered(self) -> Decontaminate:
+        if self.min_words > self.ngram:
+            raise ValueError(f"min_words is {self.min_words}; it must not be larger than ngram ({self.ngram})")
+        return self
+
+
+class Paragraphs(Section):
+    documents: Annotated[int, Field(ge=2)] | None
+    min_words: Positive
+
+
 class Dedup(Section):
+    paragraphs: Paragraphs
     ngram: Positive
     buckets: Positive
     hashes_per_bucket: Positive
+    similarity: Annotated[float, Field(gt=0, le=1)]
+    keyword_count: Positive
+    keyword_share: Share
+    decontaminate: Decontaminate
 
 
 class Mix(Section):

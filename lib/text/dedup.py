@@ -1,164 +1,195 @@
-"""One of each: exact duplicates by a hash, near duplicates by MinHash (Broder 1997) with datatrove's four steps.
+"""One of each text, and none of the evaluation sets.
 
-Of duplicates the first in the order of the shards stays, so that the order of the sources says whose copy is kept, and
-the result depends neither on the number of workers nor on the seed of a hash table.
+Of duplicates, the document under the better licence stays (one that licences.allow accepts; one that asks for no
+share-alike), then that of the source with the higher weight, then the one with the smaller id. A document goes only if
+one that stays is similar to it: a chain of similar documents keeps more than its first.
+
+The result depends neither on the order of shards or documents, nor on the number of workers.
 """
 
 from __future__ import annotations
 
-import hashlib
-import multiprocessing
-import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+import functools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from datatrove.pipeline.dedup.minhash import (
-    MinhashConfig,
-    MinhashDedupBuckets,
-    MinhashDedupCluster,
-    MinhashDedupFilter,
-    MinhashDedupSignature,
-)
-from datatrove.utils.hashing import HashConfig
-from datatrove.utils.text import TextNormConfig
 
 from lib.params.text import Dedup
-from lib.text.blocks import Rejects, chain, rows
-from lib.text.documents import Document, count_documents, read_documents
+from lib.text import executor, paragraphs
+from lib.text.decontaminate import Index
+from lib.text.documents import Document, count_documents, read_documents, read_table
+from lib.text.licences import accepted, share_alike
+from lib.text.minhash import EXACT, Signatures, Words, check, cluster, match, propose, similar
+from lib.text.word_hashes import hashes, words
 
-# ----------------------------------------------------------------------------------------------------------------------
-# Exact
-
-
-def fingerprint(text: str) -> bytes:
-    """Equal for texts that differ in blanks, line breaks and capitals only."""
-    return hashlib.sha256(" ".join(text.lower().split()).encode()).digest()
+Preference = Callable[[str, str], tuple]
 
 
-def find_exact_duplicates(shards: Iterable[Path]) -> list[set[int]]:
-    """For each shard, the rows whose text an earlier row has."""
-    seen: set[bytes] = set()
-    found = []
-    for shard in shards:
-        repeated = set()
-        for row, document in enumerate(read_documents(shard)):
-            mark = fingerprint(document.text)
-            if mark in seen:
-                repeated.add(row)
-            seen.add(mark)
-        found.append(repeated)
-    return found
+class Removed(NamedTuple):
+    """Why a document goes, and because of which: the document that stays, or the items of evaluation sets."""
 
-
-def _without(documents: Iterable[Document], dropped: set[int], rejects: Rejects | None = None) -> Iterator[Document]:
-    for row, document in enumerate(documents):
-        if row not in dropped:
-            yield document
-        elif rejects is not None:
-            rejects.add(document, "exact_duplicate")
+    reason: str
+    because: list[str]
+    words: str = ""  # shared with the first of these items
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Near
+# Which of two stays
 
 
-def config(params: Dedup, seed: int) -> MinhashConfig:
-    """datatrove's settings, but for two.
+def preference(weights: Mapping[str, float | str], allow: Collection[str]) -> Preference:
+    """What of a source and a licence is smaller for the document that stays. The weight `all` is the highest."""
 
-    Numbers count: by default all are the same, and a third of the factbook's chapters, which differ in little else,
-    would go. SHA-1 is the hash: xxhash 4 takes no text, which is what datatrove 0.10.1 gives it.
-    """
-    return MinhashConfig(
-        n_grams=params.ngram,
-        num_buckets=params.buckets,
-        hashes_per_bucket=params.hashes_per_bucket,
-        seed=seed,
-        norm_config=TextNormConfig(norm_numbers=False),
-        hash_config=HashConfig(64, "sha1"),
-    )
+    @functools.cache
+    def of_licence(licence: str) -> tuple[bool, bool]:
+        try:
+            return not accepted(licence, allow), share_alike(licence)
+        except ValueError:  # not SPDX; `mix` says so
+            return True, True
 
+    def of(source: str, licence: str) -> tuple:
+        weight = weights[source]
+        return (*of_licence(licence), -(float("inf") if weight == "all" else float(weight)))
 
-class _Words:
-    """datatrove splits words with spaCy, at 0.3 MB/s; but its `simplify_text` has put blanks for all punctuation."""
-
-    def word_tokenize(self, text: str) -> list[str]:
-        return text.split()
+    return of
 
 
-def _sign(task: tuple[int, Path, set[int]], folder: Path, settings: MinhashConfig) -> None:
-    rank, shard, dropped = task
-    step = MinhashDedupSignature(str(folder / "signatures"), settings)
-    step.word_tokenizer = _Words()
-    step.run(rows(_without(read_documents(shard), dropped)), rank)
+# ----------------------------------------------------------------------------------------------------------------------
+# Steps
 
 
-def _match(bucket: int, folder: Path, settings: MinhashConfig) -> None:
-    step = MinhashDedupBuckets(str(folder / "signatures"), str(folder / "matches"), config=settings)
-    step.run(rank=bucket, world_size=settings.num_buckets)
+Repeated = Mapping[Path, frozenset[int]]  # folder of a source -> its repeated paragraphs
 
 
-def _keep_first(clusters: Path) -> None:
-    """Make the first document of each cluster the one that stays: datatrove keeps the root of its union-find."""
-    seen: set[int] = set()
-    for file in sorted(clusters.glob("*.clusters")):
-        removed = []
-        for row, cluster in np.fromfile(file, "<u4").reshape(-1, 2).tolist():
-            if cluster in seen:
-                removed.append(row)
-            seen.add(cluster)
-        np.array(removed, "<u4").tofile(file.with_suffix(".remove"))
+def find_repeated(
+    tasks: list[tuple[int, Path]], folder: Path, params: Dedup, each: Callable[..., list[Any]]
+) -> Repeated:
+    """The paragraphs that go, for the folder of each source."""
+    if params.paragraphs.documents is None:
+        return {}
+    each(partial(paragraphs.count, folder=folder, params=params.paragraphs), tasks)
+    ranks: dict[Path, list[int]] = {}
+    for rank, shard in sorted(tasks):
+        ranks.setdefault(shard.parent, []).append(rank)
+    return {source: paragraphs.frequent(own, folder, params.paragraphs) for source, own in ranks.items()}
 
 
-@contextmanager
-def _processes(workers: int) -> Iterator[Callable[[Callable[[Any], None], Iterable[Any]], list[None]]]:
-    """Yield what runs a function on each of its arguments, in so many processes; in this one if it is one."""
-    if workers == 1:
-        yield lambda function, arguments: [function(argument) for argument in arguments]
-        return
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        yield lambda function, arguments: pool.map(function, arguments, chunksize=1)
+def trim(document: Document, shard: Path, repeated: Repeated, params: Dedup) -> Document:
+    """A document of `shard` without the repeated paragraphs of its source."""
+    found = repeated.get(shard.parent)
+    return document._replace(text=paragraphs.without(document.text, found, params.paragraphs)) if found else document
 
 
-def find_near_duplicates(
-    shards: list[Path], exact: list[set[int]], settings: MinhashConfig, folder: Path, workers: int
-) -> Path:
-    """Cluster the documents of all shards by MinHash; the files of the result are for `keep_first`.
+def scan(
+    task: tuple[int, Path], folder: Path, params: Dedup, seed: int, index: Index, repeated: Repeated
+) -> list[tuple[int, Removed]]:
+    """Sign the documents of a shard; those that go for what they hold come back, and take no further part."""
+    rank, shard = task
+    gone = []
+
+    def clean() -> Iterator[str | None]:
+        for row, whole in enumerate(read_documents(shard)):
+            document = trim(whole, shard, repeated, params)
+            if document is not whole and not document.text.strip():
+                gone.append((row, Removed("repeated_paragraphs", [])))
+                yield None
+                continue
+            found = index.find(document.text, hashes(words(document.text)))
+            if found:
+                gone.append((row, Removed("contaminated", [item for item, _ in found], found[0][1])))
+            yield None if found else document.text
+
+    Signatures(folder, params, seed).sign(clean(), rank)
+    return gone
+
+
+def resolve(
+    members: np.ndarray, shards: list[Path], folder: Path, params: Dedup, prefer: Preference
+) -> dict[int, dict[int, Removed]]:
+    """In each cluster, keep every document to which none that is kept already is similar, the preferred ones first.
 
     Args:
-        shards: in the order of preference.
-        exact: for each shard, the rows that are dropped already.
-        folder: for working files; emptied first.
+        members: shard, row and cluster of each document.
+
+    Returns:
+        shard -> row -> why it goes.
+    """
+    known = []
+    for rank in np.unique(members[:, 0]).tolist():
+        here = dict(members[members[:, 0] == rank, 1:].tolist())
+        first = 0
+        for batch in read_table(shards[rank], ["id", "source", "licence"]):
+            for row in range(first, first + len(batch)):
+                if row in here:
+                    id_, source, licence = (column[row - first].as_py() for column in batch)
+                    known.append((here[row], *prefer(source, licence), id_, rank, row))
+            first += len(batch)
+    removed: dict[int, dict[int, Removed]] = {}
+    with Words(folder) as kept_words:
+        for _, group in groupby(sorted(known), key=lambda member: member[0]):
+            kept: list[tuple[str, np.ndarray]] = []
+            texts: dict[int, str] = {}  # fingerprint -> the document that stays for it
+            for *_, id_, rank, row in group:
+                mark = kept_words.mark(rank, row)
+                if mark in texts:
+                    removed.setdefault(rank, {})[row] = Removed("exact_duplicate", [texts[mark]])
+                    continue
+                own = kept_words.read(rank, row)
+                texts[mark] = next((name for name, other in kept if similar(own, other, params)), id_)
+                if texts[mark] == id_:
+                    kept.append((id_, own))
+                else:
+                    removed.setdefault(rank, {})[row] = Removed("near_duplicate", [texts[mark]])
+    return removed
+
+
+class Found(NamedTuple):
+    repeated: Repeated
+    removed: dict[int, dict[int, Removed]]  # shard -> row
+    candidates: int  # pairs that MinHash proposed
+    similar: int  # those of them that are
+
+
+def find(
+    shards: list[Path], params: Dedup, seed: int, index: Index, prefer: Preference, folder: Path, workers: int
+) -> Found:
+    """All documents of `shards` that go.
+
+    Args:
+        folder: for working files. A run that was killed goes on with the tasks that are left.
         workers: processes; no matter to the result.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    tasks = [
-        (rank, shard, gone)
-        for rank, (shard, gone) in enumerate(zip(shards, exact, strict=True))
-        if count_documents(shard) > len(gone)
-    ]
-    tasks.sort(key=lambda task: -task[1].stat().st_size)  # the longest first, so that no worker is left with it
-    clusters = folder / "clusters"
-    clusters.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    # The longest first, so that no worker is left with it.
+    tasks = sorted(enumerate(shards), key=lambda task: -task[1].stat().st_size)
+    tasks = [task for task in tasks if count_documents(task[1])]
     if not tasks:
-        return clusters
-    with _processes(min(workers, len(tasks))) as each:
-        each(partial(_sign, folder=folder, settings=settings), tasks)
-        each(partial(_match, folder=folder, settings=settings), range(settings.num_buckets))
-    MinhashDedupCluster(str(folder / "matches"), str(clusters), settings, save_cluster_id=True).run()
-    _keep_first(clusters)
-    return clusters
+        return Found({}, {}, 0, 0)
+    buckets = range(EXACT, params.buckets + 1)
+
+    def each(function: partial[Any], items: Sequence[Any]) -> list[Any]:
+        return executor.each(function, items, folder / "tasks" / function.func.__name__, workers)
+
+    repeated = find_repeated(tasks, folder / "paragraphs", params, each)
+    gone = each(partial(scan, folder=folder, params=params, seed=seed, index=index, repeated=repeated), tasks)
+    each(partial(match, folder=folder, params=params, seed=seed), buckets)
+    each(partial(propose, folder=folder, params=params), buckets)
+    counts = each(partial(check, folder=folder, params=params), [rank for rank, _ in tasks])
+    removed = resolve(cluster(folder), shards, folder, params, prefer)
+    for (rank, _), found in zip(tasks, gone, strict=True):
+        removed.setdefault(rank, {}).update({row: Removed(*why) for row, why in found})
+    return Found(repeated, removed, sum(count for count, _ in counts), sum(count for _, count in counts))
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# Both
-
-
-def keep_first(shards: list[Path], exact: list[set[int]], clusters: Path, rejects: Rejects) -> Iterator[Document]:
-    """The documents of all shards, the first of each kind; the others go to `rejects` with their reason."""
-    for rank, (shard, dropped) in enumerate(zip(shards, exact, strict=True)):
-        documents = _without(read_documents(shard), dropped, rejects)
-        yield from chain(documents, MinhashDedupFilter(str(clusters), rejects), rank=rank)
+def read(shards: list[Path], params: Dedup, found: Found) -> Iterator[tuple[Document, Removed | None, int]]:
+    """Every document; why it goes, if it does; and how many characters of repeated paragraphs it had."""
+    for rank, shard in enumerate(shards):
+        removed = found.removed.get(rank, {})
+        for row, whole in enumerate(read_documents(shard)):
+            document = trim(whole, shard, found.repeated, params)
+            reason = removed.get(row)  # a reject is kept as it came
+            yield (document if reason is None else whole), reason, len(whole.text) - len(document.text)

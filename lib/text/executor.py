@@ -153,30 +153,39 @@ def _local(step: Task, folder: Path, workers: int) -> Iterator[int]:
     executor = LocalPipelineExecutor([step], tasks=len(step.tasks), workers=workers, logging_dir=str(folder))
     left = executor.get_incomplete_ranks()
     yield from set(range(len(step.tasks))).difference(left)
-    workers = min(workers, len(left))
-    if workers <= 1:
+    if min(workers, len(left)) <= 1:
         for rank in left:
             yield _run_one(executor, rank)
         return
-    # Spawned: no fork of a process with threads, and the run record sees their memory.
-    spawned = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, spawned, _follow_the_parent) as pool:
-        try:
-            for done in as_completed([pool.submit(_run_one, executor, rank) for rank in left]):
-                yield done.result()
-        except BrokenProcessPool:
-            raise SmeltError(
-                "a worker process was killed, most often because memory ran out. Run the same command again with fewer "
-                f"of them (SMELT_WORKERS={max(1, workers // 2)}); what is done is kept"
-            ) from None
-        except Exception:
-            pool.shutdown(cancel_futures=True)
-            raise
-        except BaseException:  # stopped from outside: the tasks at work are not waited for
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
-                process.terminate()
-            raise
+    pool = _pool(workers)
+    try:
+        for done in as_completed([pool.submit(_run_one, executor, rank) for rank in left]):
+            yield done.result()
+    except BrokenProcessPool:
+        _pool.cache_clear()
+        raise SmeltError(
+            "a worker process was killed, most often because memory ran out. Run the same command again with fewer "
+            f"of them (SMELT_WORKERS={max(1, workers // 2)}); what is done is kept"
+        ) from None
+    except Exception:
+        _pool.cache_clear()
+        pool.shutdown(cancel_futures=True)
+        raise
+    except BaseException:  # stopped from outside: the tasks at work are not waited for
+        _pool.cache_clear()
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
+
+
+@functools.cache
+def _pool(workers: int) -> ProcessPoolExecutor:
+    """Processes for all phases of a stage: starting them takes a second, for what they import.
+
+    Spawned: no fork of a process with threads, and the run record sees their memory.
+    """
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _follow_the_parent)
 
 
 def _follow_the_parent() -> None:

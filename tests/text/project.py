@@ -19,11 +19,14 @@ def make(root: Path, sources: dict[str, Any], change: Callable[[dict], None] = l
     params = read_yaml(REPOSITORY / "params.yaml")
     params["sources"] = sources
     params["index"]["sources"] = {}
+    params["dedup"]["decontaminate"]["sets"] = {}
     change(params)
     stages = read_yaml(REPOSITORY / "dvc.yaml")
     deps = stages["stages"]["dedup"]["deps"]
     stages["stages"]["dedup"]["deps"] = [dep for dep in deps if not dep.startswith("data/")]
     stages["stages"]["dedup"]["deps"] += [f"data/clean/{name}" for name in sources]
+    sets = params["dedup"]["decontaminate"]["sets"]
+    stages["stages"]["dedup"]["deps"] += [f"data/assets/{name}" for name in sets]
     root.mkdir(parents=True, exist_ok=True)
     YAML().dump(params, root / "params.yaml")
     YAML().dump(stages, root / "dvc.yaml")

@@ -1,0 +1,119 @@
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from lib.pipeline.errors import SmeltError
+from lib.text.documents import Document, read_documents, write_documents
+from tests.text import planted, project
+from tests.text.test_dedup import words
+
+FIELDS = {"exam": {"question": "ask", "choices": "options"}}
+
+
+def prepare(root: Path, items: list[dict], texts: list[str]) -> None:
+    asset = {"package": "exam==1", "sha256": "0" * 64, "members": ["*"], "licence": "MIT"}
+
+    def change(params: dict) -> None:
+        params["assets"] = {"exam": asset}
+        params["dedup"]["decontaminate"] |= {"sets": FIELDS, "ngram": 13, "min_words": 5}
+
+    project.make(root, {"s": project.folder("s")}, change)
+    (root / "data/assets/exam").mkdir(parents=True)
+    lines = "\n".join(json.dumps(item) for item in items)
+    (root / "data/assets/exam/test.jsonl").write_text(lines + "\n", encoding="utf-8")
+    documents = [Document(f"s/{number}", text, "u", "s", "MIT") for number, text in enumerate(texts)]
+    write_documents(root / "data/clean/s/documents", documents)
+
+
+def run(root: Path, items: list[dict], texts: list[str]) -> tuple[list[str], dict[str, dict], dict]:
+    """Ids kept, what was removed by id, metrics of the set."""
+    prepare(root, items, texts)
+    metrics = project.run(root, "dedup")
+    lines = (root / "data/dedup/removed.jsonl").read_text().splitlines()
+    kept = [document.id for document in read_documents(root / "data/dedup/documents")]
+    assert metrics["documents_in"] == len(texts) == len(kept) + len(lines)
+    return kept, {entry["id"]: entry for entry in map(json.loads, lines)}, metrics["decontamination"]
+
+
+@pytest.fixture(autouse=True)
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SMELT_WORKERS", "1")
+
+
+def exam(count: int) -> list[dict]:
+    """Questions of 1 to 30 words, with quotation marks, apostrophes, dashes and accents; choices of 1 to 20 words."""
+    draw = random.Random(5)
+    items = []
+    for number in range(count):
+        question = words(number, draw.randint(1, 30))
+        question[0] = draw.choice([f'"{question[0]}"', f"it's {question[0]}", f"{question[0]}-café", question[0]])
+        choices = [" ".join(words(1000 + 10 * number + choice, draw.randint(1, 20))) for choice in range(4)]
+        items.append({"ask": " ".join(question) + "?", "options": choices, "answer": draw.randrange(4)})
+    return items
+
+
+def test_every_item_is_found_in_any_style(tmp_path: Path) -> None:
+    items, draw = exam(60), random.Random(6)
+    # As a set has it, with labels; as a question and its answer.
+    texts = []
+    for item in items:
+        labelled = "\n".join(f"{label}. {choice}" for label, choice in zip("ABCD", item["options"], strict=True))
+        for form in (f"{item['ask']}\n{labelled}", f"{item['ask']} {item['options'][item['answer']]}"):
+            texts.append(planted.hidden(form, " ".join(words(5000 + len(texts))), draw))
+    kept, removed, metrics = run(tmp_path, items, texts)
+    for number, text in enumerate(texts):
+        item, answered = items[number // 2], number % 2
+        length = len(f"{item['ask']} {item['options'][item['answer']]}".replace("-", " ").replace("'", " ").split())
+        if answered and length < 5:
+            assert f"s/{number}" in kept, text
+        else:
+            assert removed[f"s/{number}"]["reason"] == "contaminated"
+            assert removed[f"s/{number}"]["because"] == [f"exam/test.jsonl#{number // 2 + 1}"]
+    assert metrics == {"exam/test.jsonl": {"items": 60, "too_short": 0, "found": 60, "documents": len(removed)}}
+
+
+def test_thirteen_words_in_a_row_and_no_fewer(tmp_path: Path) -> None:
+    question = words(1, 40)
+    items = [{"ask": " ".join(question), "options": []}, {"ask": "So short?", "options": ["No"]}]
+    around = words(2, 50)
+    texts = [" ".join([*around[:20], *question[9 : 9 + count], *around[20:]]) for count in (13, 12)]
+    texts.append("So short? No. " + " ".join(words(7)))
+    kept, removed, metrics = run(tmp_path, items, texts)
+    assert kept == ["s/1", "s/2"]
+    assert removed["s/0"]["words"] == " ".join(question[9:22])
+    assert metrics == {"exam/test.jsonl": {"items": 2, "too_short": 1, "found": 1, "documents": 1}}
+
+
+def test_a_contaminated_document_takes_no_clean_copy_with_it(tmp_path: Path) -> None:
+    """The copy without the item stays, though the other one, first by its id, is similar to it."""
+    clean, question = words(3), " ".join(words(4, 14))
+    texts = [" ".join([*clean, question]), " ".join(clean)]
+    kept, removed, _ = run(tmp_path, [{"ask": question, "options": []}], texts)
+    assert kept == ["s/1"]
+    assert removed["s/0"]["reason"] == "contaminated"
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        ([{"ask": "a b c"}], r"test\.jsonl, line 1: no field ask and options \(there are: ask\)"),
+        ([["a"]], "line 1: no field ask and options"),
+    ],
+)
+def test_a_field_that_is_not_there_is_named(tmp_path: Path, items: list, message: str) -> None:
+    prepare(tmp_path, items, ["text"])
+    with pytest.raises(SmeltError, match=message):
+        project.run(tmp_path, "dedup")
+    assert not (tmp_path / "data/dedup").exists()
+
+
+def test_a_set_without_items_is_named(tmp_path: Path) -> None:
+    prepare(tmp_path, [], ["text"])
+    (tmp_path / "data/assets/exam/test.jsonl").write_text("{broken\n")
+    with pytest.raises(SmeltError, match="line 1: not JSON"):
+        project.run(tmp_path, "dedup")
+    (tmp_path / "data/assets/exam/test.jsonl").unlink()
+    with pytest.raises(SmeltError, match=r"holds no \.jsonl file"):
+        project.run(tmp_path, "dedup")
