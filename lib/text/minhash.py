@@ -83,17 +83,18 @@ class Signatures(MinhashDedupSignature):
     def sign(self, texts: Iterable[str | None], rank: int) -> None:
         """Write the signatures and words of the shard `rank`; a text that is None takes part in nothing."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._entries: list[tuple[int, int, int]] = []
-        with open(self._folder / f"{rank:05d}.words", "wb") as self._file:
+        with (
+            open(self._folder / f"{rank:05d}.words", "wb") as self._words,
+            open(self._folder / f"{rank:05d}.entries", "wb") as self._entries,
+        ):
             self.run((Row(text="" if text is None else text, id="") for text in texts), rank)
-        np.save(self._folder / f"{rank:05d}.npy", np.array(self._entries, ENTRY))
 
     def get_shingles(self, text: str) -> np.ndarray:
         """The fingerprint of `text` and then its n-grams; empty, which datatrove leaves out, where there is none."""
         numbers = hashes(words(text))
         mark = fingerprint(text)
-        self._entries.append((mark, self._file.tell() // 4, len(numbers)))
-        self._file.write((numbers >> np.uint64(32)).astype("<u4").tobytes())
+        self._entries.write(np.array((mark, self._words.tell() // 4, len(numbers)), ENTRY).tobytes())
+        self._words.write((numbers >> np.uint64(32)).astype("<u4").tobytes())
         found = ngrams(numbers, self.config.n_grams)
         return np.concatenate([np.array([mark], np.uint64), found]) if text else found
 
@@ -135,7 +136,7 @@ class Words:
 
     def _open(self, shard: int) -> tuple[np.ndarray, object]:
         if shard not in self._opened:
-            table = np.load(self._folder / f"{shard:05d}.npy", mmap_mode="r")
+            table = np.memmap(self._folder / f"{shard:05d}.entries", ENTRY, "r")
             self._opened[shard] = table, (self._folder / f"{shard:05d}.words").open("rb")
         return self._opened[shard]
 
