@@ -1,9 +1,20 @@
-"""Gather what every stage measured into reports/index.html: one page that opens offline, with no script."""
+"""Gather what every stage measured into reports/index.html, one page that opens offline, and a data card."""
 
 from pathlib import Path
 
 from lib.pipeline.run import Run, stage
-from lib.report import cost, documents, evaluation, lineage, overview, page, training
+from lib.report import (
+    cleaning,
+    cost,
+    data_card,
+    documents,
+    evaluation,
+    lineage,
+    overview,
+    page,
+    privacy,
+    training,
+)
 from lib.report.results import Results
 
 
@@ -42,6 +53,8 @@ def main(run: Run) -> None:
         training.curves(results),
         documents.mixture(results, sources),
         documents.rejected(results, sources),
+        cleaning.cleaned(results, sources),
+        privacy.privacy(results, sources),
         cost.cost(runs),
         cost.products(results),
         lineage.lineage(results, sources, params, runs, lineage.origin(run.root)),
@@ -49,6 +62,7 @@ def main(run: Run) -> None:
 
     html = page.render(summary, sections, written=lineage.written())
     run.out("reports/index.html").write_text(html, encoding="utf-8")
+    run.out("reports/data_card.md").write_text(data_card.card(results, export.name, sources), encoding="utf-8")
     run.log(f"reports/index.html: {len(html.encode()) / 1e3:.0f} kB, {len(sections)} sections")
 
 

@@ -34,7 +34,7 @@ def mixture(results: Results, sources: Mapping[str, SourceBase]) -> Section:
         "~%",
         "Requested and reached share of the training tokens per source. The table below has the figures.",
     )
-    empty = {"requested_share": 0.0, "documents": dict.fromkeys(SPLITS, 0)}
+    empty = {"requested_share": 0.0, "epochs": 0.0, "documents": dict.fromkeys(SPLITS, 0)}
     no_tokens = {"train_tokens": 0, "train_share": 0.0, "bytes_per_token": None}
     rows = []
     for name, source in sources.items():
@@ -47,6 +47,7 @@ def mixture(results: Results, sources: Mapping[str, SourceBase]) -> Section:
                 percent(documents["requested_share"]),
                 percent(tokens["train_share"]),
                 count(tokens["train_tokens"]),
+                f"{documents['epochs']:.2f}",
                 f"{tokens['bytes_per_token']:.2f}" if tokens["bytes_per_token"] else NONE,
             ]
         )
@@ -58,8 +59,19 @@ def mixture(results: Results, sources: Mapping[str, SourceBase]) -> Section:
         percent(sum(source["train_share"] for source in encoded.values())),
         count(sum(source["train_tokens"] for source in encoded.values())),
         "",
+        "",
     ]
-    titles = ["available", "train", "val", "test", "requested", "reached", "training tokens", "bytes per token"]
+    titles = [
+        "available",
+        "train",
+        "val",
+        "test",
+        "requested",
+        "reached",
+        "training tokens",
+        "passes",
+        "bytes per token",
+    ]
     columns = [Column("source"), Column("licence", numeric=False), *map(Column, titles)]
     blocks: list[Block] = [
         Figure(chart, "Share of the training tokens that the weights in params.yaml ask for, and the share reached."),

