@@ -1,7 +1,6 @@
 """Words as comparisons of texts see them, and n-grams of them as numbers.
 
-Case, blanks, punctuation, quotation marks and accents make no difference; numbers do. One split serves
-shingles, the check of pairs and decontamination.
+Case, blanks, punctuation, quotation marks and accents make no difference; numbers do.
 """
 
 from __future__ import annotations
