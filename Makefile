@@ -33,8 +33,9 @@ repro: setup ## run the whole line, or what changed of it: documents -> models/e
 	$(BIN)/dvc repro
 	@echo "Done. Open reports/index.html, or talk to the model: make chat"
 
+# Two at a time; threads that wait for each other must then not do so actively.
 test: setup check ## run ruff and all tests
-	$(BIN)/python -m pytest
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: setup ## run ruff alone
 	$(BIN)/ruff check .

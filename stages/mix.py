@@ -54,8 +54,8 @@ def main(run: Run) -> None:
                     "tokens_available": round(source.available),
                     "epochs": round(source.epochs_reached, 4),
                     "bytes": source.bytes,
-                    "licence": source.licence,
-                    "share_alike": share_alike(source.licence),
+                    "licence": source.terms,
+                    "share_alike": share_alike(source.terms),
                     "documents": {
                         "available": source.documents,
                         "train": source.taken,

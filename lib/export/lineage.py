@@ -68,7 +68,7 @@ def combine(stages: Sequence[Mapping[str, Any]], mixture: Mapping[str, Any]) -> 
         if documents:
             sources[name] = {
                 "kind": source["kind"],
-                "licence": source["licence"],
+                "licence": mixture[name]["licence"],  # of its documents, which may have their own
                 "share_alike": mixture[name]["share_alike"],
                 "package": source.get("package") or _dataset(source),  # null: from neither
                 "sha256": source.get("sha256"),

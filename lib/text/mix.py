@@ -99,6 +99,12 @@ class Source:
     steps: int = 0  # and so much of one more
 
     @property
+    def terms(self) -> str:
+        """The SPDX expression of what its documents are under, all together."""
+        found = sorted(self.licences) or [self.licence]
+        return " AND ".join(f"({each})" if " " in each and len(found) > 1 else each for each in found)
+
+    @property
     def in_mixture(self) -> bool:
         return self.weight == "all" or self.weight > 0
 

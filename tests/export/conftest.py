@@ -41,8 +41,17 @@ STAGES = [
     {"stage": "finetune", "code": "c3", "params": {"finetune": {"rank": 4}}, "pins": {}, "inputs": {"data/chat": "d3"}},
 ]
 MIXTURE = {
-    name: {"documents": {"available": count, "train": count, "val": 0, "test": 0}, "share_alike": name == "wiki"}
-    for name, count in {"internal": 0, "manual": 120, "wiki": 30, "two": 1}.items()
+    name: {
+        "documents": {"available": count, "train": count, "val": 0, "test": 0},
+        "licence": licence,
+        "share_alike": name == "wiki",
+    }
+    for name, count, licence in (
+        ("internal", 0, "LicenseRef-Private"),
+        ("manual", 120, "Apache-2.0"),
+        ("wiki", 30, "CC-BY-SA-4.0"),
+        ("two", 1, "MIT OR BSD-3-Clause"),
+    )
 }
 
 

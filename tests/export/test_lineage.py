@@ -24,9 +24,10 @@ def test_only_sources_with_training_documents_count(lineage: Lineage) -> None:
 
 def test_a_dataset_of_a_hub_is_named_with_its_commit() -> None:
     stages, commit = copy.deepcopy(STAGES), "c0ffee" * 6 + "c0de"
-    stages[0]["params"]["sources"]["wiki"] = {"kind": "hub", "repo": "team/texts", "revision": commit, "licence": "MIT"}
+    stages[0]["params"]["sources"]["wiki"] = {"kind": "hub", "repo": "team/texts", "revision": commit}
     assert combine(stages, MIXTURE).sources["wiki"] == {
-        "licence": "MIT", "package": f"hf://datasets/team/texts@{commit}", "sha256": None, "documents": 30,
+        "kind": "hub", "licence": "CC-BY-SA-4.0", "share_alike": True,
+        "package": f"hf://datasets/team/texts@{commit}", "sha256": None, "documents": 30,
     }  # fmt: skip
 
 

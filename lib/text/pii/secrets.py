@@ -40,10 +40,9 @@ _LONG = re.compile(r"[A-Za-z0-9+/_=-]{20,}")
 _HASH = re.compile(r"(?:sha\d+[-:]|base64,|[?&#]\w*=|/)$")
 _URL = re.compile(r"://[^\s:@?]*$")  # the path of a link
 _PIECE = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
-_MAX_PIECE = (
-    2.75  # mean length of the pieces of a drawn string: it is 1.9 for letters and digits, over 3.5 in camelCase
-)
+_MAX_PIECE = 2.75  # mean length of the pieces of a drawn string: 1.9 for letters and digits, over 3.5 in camelCase
 _MAX_PIECE_OF_PASSWORD = 4.0
+_SIGN_INSIDE = re.compile(r"\w[?!@#$%^&*+~]+\S*\w")  # no word of a sentence has one
 
 
 def entropy(value: str) -> float:
@@ -74,7 +73,8 @@ def _assigned(match: re.Match[str]) -> tuple[int, int] | None:
         return None
     password = match["name"].lower().startswith(_PASSWORD_WORDS)
     has_letter, has_digit = any(map(str.isalpha, value)), any(map(str.isdigit, value))
-    telling = has_digit or (password and group == "quoted" and _piece_length(value) < _MAX_PIECE_OF_PASSWORD)
+    drawn = group == "quoted" and _piece_length(value) < _MAX_PIECE_OF_PASSWORD
+    telling = has_digit or (password and (drawn or bool(_SIGN_INSIDE.search(value))))
     if not telling or not (has_letter or password) or len(value) < (6 if password else 12):
         return None
     if not password and (value.count(".") + value.count("/") > 2 or entropy(value) < 3.0):

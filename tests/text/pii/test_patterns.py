@@ -55,6 +55,7 @@ def found(text: str) -> list[tuple[str, str]]:
         ("postgres://app:tiger77@db", "secret", "tiger77"),
         ('DB_PASSWORD = "Sommer2024"', "secret", "Sommer2024"),
         ("the password is Tr0ub4dor&3", "secret", "Tr0ub4dor&3"),
+        ("Password: Grün?Wald-Uhr", "secret", "Grün?Wald-Uhr"),
         ("client_secret: 9f86d081884c7d659a2feaa0", "secret", "9f86d081884c7d659a2feaa0"),
         ("x = 'wJalrXUtnFEMI7K7MDENGbPxRfiCYzQ4'", "secret", "wJalrXUtnFEMI7K7MDENGbPxRfiCYzQ4"),
     ],
