@@ -21,8 +21,8 @@ def export(model: Path, folder: Path, name: str, dtype: Dtype, lineage: Lineage)
     folder.mkdir(parents=True)
     config = json.loads((model / "config.json").read_text(encoding="utf-8")) | {"dtype": dtype}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    for name in _COPIED:
-        shutil.copyfile(model / name, folder / name)
+    for file in _COPIED:
+        shutil.copyfile(model / file, folder / file)
     # transformers refuses safetensors that do not say which framework wrote them.
     metadata = {"format": "pt", **lineage.to_metadata()}
     checkpoint.write(Checkpoint(model / "model.safetensors"), folder / "model.safetensors", dtype, metadata)

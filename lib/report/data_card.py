@@ -41,11 +41,11 @@ def card(results: Results, name: str, sources: Mapping[str, SourceBase]) -> str:
     )
     lines = [
         *("---", data.to_yaml(), "---", "", f"# Training mixture of {name}", ""),
-        f"{count(documents)} documents, {size(sum(metrics['bytes'] for metrics in mixed.values()))} of text, from "
-        f"{len(mixed)} sources.",
+        f"{count(documents)} documents (repeats counted) from {len(mixed)} sources, "
+        f"{size(sum(metrics['bytes'] for metrics in mixed.values()))} of text.",
         *("", "## Sources", ""),
         *_table(
-            ("source", "kind", "from", "licence", "share-alike", "documents", "share of tokens", "passes"),
+            ("source", "kind", "from", "licence", "share-alike", "documents seen", "share of tokens", "passes"),
             [
                 (
                     source,

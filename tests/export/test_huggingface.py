@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -26,6 +27,7 @@ def test_transformers_loads_the_same_model(kind: str, make_model: Callable, line
     assert model.generation_config.eos_token_id == [0, 2]
     assert "<|im_start|>" in AutoTokenizer.from_pretrained(folder).chat_template
     assert read(folder / "model.safetensors") == lineage
+    assert ModelCard.load(folder / "README.md").data.model_name == "tiny"
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
