@@ -14,7 +14,7 @@ CHILDREN = {
     "dedup": [("data/clean/{}",)],
     "report": [
         ("reports/collect/{}/run.json", "reports/collect/{}/metrics.json"),
-        ("reports/clean/{}/run.json", "reports/clean/{}/metrics.json"),
+        ("reports/clean/{}/samples.json", "reports/clean/{}/run.json", "reports/clean/{}/metrics.json"),
     ],
 }
 
