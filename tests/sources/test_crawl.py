@@ -36,7 +36,7 @@ def site() -> Iterator[Site]:
 def web(site: Site, *paths: str, **changes: Any) -> dict[str, Any]:
     """A source over these paths of the site, in a hurry."""
     source = project.folder("web", kind="web", input="data/web/w")
-    del source["keep"], source["text"]
+    del source["keep"], source["text"], source["limits"]
     return {
         **source,
         "urls": [site.url + path for path in paths],

@@ -78,7 +78,7 @@ def texts(server: HubServer, shards: int = 2, rows: int = 300, **settings: int) 
 
 
 def source(revision: str | None, **changes: Any) -> dict[str, Any]:
-    return project.folder(
+    settings = project.folder(
         "hub",
         **{
             "kind": "hub",
@@ -93,6 +93,8 @@ def source(revision: str | None, **changes: Any) -> dict[str, Any]:
             **changes,
         },
     )
+    del settings["limits"]
+    return settings
 
 
 def collect(root: Path, settings: dict[str, Any]) -> tuple[list[Document], list[tuple[str, str]], dict[str, Any]]:
