@@ -8,6 +8,7 @@ it was.
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import zlib
@@ -91,6 +92,22 @@ def records(path: Path) -> Iterator[tuple[ArcWarcRecord, ArchiveIterator]]:
             raise Broken((str(error).strip() or type(error).__name__).splitlines()[0]) from None
         if iterator.offset < path.stat().st_size:
             raise Broken("ends within a record")
+    if path.name.endswith(".gz"):
+        _check(path)
+
+
+def _check(path: Path) -> None:
+    """Read a gzip file to its end for the sake of its checksums, at which warcio does not look.
+
+    Raises:
+        Broken: one does not fit, or something in it is no gzip member.
+    """
+    try:
+        with gzip.open(path) as stream:
+            while stream.read(_BLOCK):
+                pass
+    except (OSError, EOFError, zlib.error) as error:
+        raise Broken((str(error) or type(error).__name__).splitlines()[0]) from None
 
 
 def entries(path: Path) -> Iterator[Entry]:

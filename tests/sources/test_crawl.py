@@ -389,6 +389,8 @@ def start(root: Path, source: dict[str, Any], module: str, name: str) -> subproc
     return subprocess.Popen(
         [sys.executable, "-m", module, name], cwd=root, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        # A shell ignores Ctrl-C in what it runs in the background, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 
