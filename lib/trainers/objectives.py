@@ -5,27 +5,33 @@ The labels say where the loss is (IGNORED elsewhere), so that the caller divides
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lib.model.decoder import Decoder
+from lib.model.loss import exponentials, linear_cross_entropy
 from lib.trainers.loader import IGNORED
-
-
-def cross_entropy_sum(logits_NV: Tensor, labels_N: Tensor) -> Tensor:
-    """The summed negative log-likelihood of the labels, in nats and fp32."""
-    return F.cross_entropy(logits_NV.float(), labels_N, ignore_index=IGNORED, reduction="sum")
 
 
 class NextToken(nn.Module):
     """Next-token prediction by our decoder, on packed documents."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Decoder) -> None:
         super().__init__()
-        self.model = model
+        self.model, self._exponentials = model, exponentials
+
+    def compile(self, **options: Any) -> None:
+        """Compile the blocks and the loss's inner part. What lies between them depends on where the labels are."""
+        self.model.model.compile(**options)
+        self._exponentials = torch.compile(exponentials, dynamic=False)
 
     def forward(self, inputs_BT: Tensor, labels_BT: Tensor, documents_BT: Tensor) -> Tensor:
-        logits_BTV = self.model(inputs_BT)
-        return cross_entropy_sum(logits_BTV.flatten(0, 1), labels_BT.flatten())
+        x_BTD = self.model.hidden(inputs_BT, documents_BT)
+        keep_BT = labels_BT != IGNORED
+        return linear_cross_entropy(x_BTD[keep_BT], self.model.lm_head.weight, labels_BT[keep_BT], self._exponentials)
 
 
 class Chat(nn.Module):
@@ -43,4 +49,5 @@ class Chat(nn.Module):
         causal = self.model.get_base_model()
         x_BTD = causal.model(input_ids=inputs_BT, use_cache=False).last_hidden_state
         keep_BT = labels_BT != IGNORED
-        return cross_entropy_sum(causal.lm_head(x_BTD[keep_BT]), labels_BT[keep_BT])
+        logits_NV = causal.lm_head(x_BTD[keep_BT])  # peft may have wrapped the head
+        return F.cross_entropy(logits_NV.float(), labels_BT[keep_BT], reduction="sum")
