@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.backends.select import Backend
+from lib.backends.cpu import Cpu
 from lib.model.config import ModelConfig
 from lib.model.decoder import Decoder
 from lib.params.training import Pretrain
@@ -21,7 +21,7 @@ from lib.trainers.loop import Trainer
 from lib.trainers.objectives import decoder_logits
 from lib.trainers.optimizers import for_pretraining
 
-CPU = Backend("cpu", torch.device("cpu"), bf16=False)
+CPU = Cpu(bf16=False)
 CONFIG = ModelConfig(
     vocab_size=32, context_length=16, layers=1, width=32, heads=2, kv_heads=1, feed_forward=32,
     rope_theta=10000.0, norm_eps=1e-6, qk_norm=True, tie_embeddings=False,
