@@ -27,6 +27,7 @@ CONFIG = ModelConfig(
     rope_theta=10000.0, norm_eps=1e-6, qk_norm=True, tie_embeddings=False,
 )  # fmt: skip
 SETTINGS = Pretrain(
+    precision="fp32", activation_checkpointing=False,
     tokens=1, batch_tokens=1, micro_batch=8, optimizer="muon", learning_rate=1e-2, embedding_learning_rate=1e-2,
     head_learning_rate=1e-2, betas=(0.9, 0.95), weight_decay=0.1, clip_norm=1.0, warmup_steps=2, decay_fraction=0.5,
     checkpoint_every=5, log_every=1, validate_every=10, validate_rows=4,
