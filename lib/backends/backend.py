@@ -52,6 +52,11 @@ class Backend(ABC):
     def compilation(self) -> Compilation:
         """Whether this backend gains by torch.compile and has what that needs. SMELT_COMPILE is not looked at."""
 
+    @property
+    def compiles(self) -> bool:
+        """Whether this backend is to compile, SMELT_COMPILE apart."""
+        return self.compilation().on
+
     @abstractmethod
     def memory_mib(self) -> float:
         """The most memory held so far: of the device, or of the process where both share it."""

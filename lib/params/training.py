@@ -1,4 +1,4 @@
-"""`model`, `pretrain` and `finetune`."""
+"""`model`, `pretrain`, `decay` and `finetune`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lib.params.values import Name, NotNegative, Positive, Rate, Section, Share
+from lib.params.values import Commit, Name, NotNegative, Positive, Rate, Section, Share
 
 
 class Model(Section):
@@ -29,14 +29,12 @@ Precision = Literal["auto", "bf16", "fp32", "fp8"]
 class Optimization(Section):
     precision: Precision
     activation_checkpointing: bool
-    micro_batch: Positive
     optimizer: Literal["muon", "adamw"]
     learning_rate: Annotated[float, Field(gt=0, le=1)]
     betas: tuple[Rate, Rate]
     weight_decay: Annotated[float, Field(ge=0, lt=1)]
     clip_norm: Annotated[float, Field(gt=0)]
     warmup_steps: NotNegative
-    decay_fraction: Share
     checkpoint_every: Positive
     log_every: Positive
     validate_every: Positive
@@ -48,6 +46,11 @@ class Pretrain(Optimization):
     head_learning_rate: Annotated[float, Field(gt=0, le=1)]
     tokens: Positive
     batch_tokens: Positive
+    extend_from: Commit | None
+
+
+class Decay(Section):
+    fraction: Annotated[float, Field(ge=0, lt=1)]
 
 
 class Finetune(Optimization):
@@ -57,3 +60,4 @@ class Finetune(Optimization):
     epochs: Positive
     batch_rows: Positive
     precision: Literal["auto", "bf16", "fp32"]  # LoRA's products are too small to gain by fp8
+    decay_fraction: Share

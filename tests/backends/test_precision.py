@@ -1,4 +1,4 @@
-"""Which precision is taken, and what fp8 makes of a model. torch multiplies 8-bit matrices on processors too, slowly."""
+"""Which precision is taken, and what fp8 makes of a model. torch multiplies 8-bit matrices on a processor too."""
 
 from __future__ import annotations
 
