@@ -25,7 +25,7 @@ class Mlx(Backend):
         self._mx, self._metal = mx, mx.metal.is_available()
         self.device = torch.device("mps" if torch.backends.mps.is_available() else "cpu")
         self.precisions = ("fp32", "bf16") if self._metal else ("fp32",)
-        self.matrix_size = 4096 if self._metal else 1024
+        self.matrix_size = 4096 if self._metal else 512
 
     @property
     def model_name(self) -> str:
