@@ -23,7 +23,12 @@ class Model(Section):
     feed_forward: Positive | None
 
 
+Precision = Literal["auto", "bf16", "fp32", "fp8"]
+
+
 class Optimization(Section):
+    precision: Precision
+    activation_checkpointing: bool
     optimizer: Literal["muon", "adamw"]
     learning_rate: Annotated[float, Field(gt=0, le=1)]
     betas: tuple[Rate, Rate]
@@ -54,4 +59,5 @@ class Finetune(Optimization):
     dropout: Annotated[float, Field(ge=0, lt=1)]
     epochs: Positive
     batch_rows: Positive
+    precision: Literal["auto", "bf16", "fp32"]  # LoRA's products are too small to gain by fp8
     decay_fraction: Share

@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from lib.backends.select import Backend
+from lib.backends.backend import Backend
 from lib.pipeline.errors import SmeltError
 from lib.trainers.loader import IGNORED, Batch
 from lib.trainers.optimizers import set_rates

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.backends.select import Backend
+from lib.backends.cpu import Cpu
 from lib.model.config import ModelConfig
 from lib.model.decoder import Decoder
 from lib.params.training import Pretrain
@@ -23,12 +23,13 @@ from lib.trainers.objectives import NextToken
 from lib.trainers.optimizers import for_pretraining
 from lib.trainers.schedules import wsd
 
-CPU = Backend("cpu", torch.device("cpu"), bf16=False)
+CPU = Cpu(bf16=False)
 CONFIG = ModelConfig(
     vocab_size=32, context_length=16, layers=1, width=32, heads=2, kv_heads=1, feed_forward=32,
     rope_theta=10000.0, norm_eps=1e-6, qk_norm=True, tie_embeddings=False,
 )  # fmt: skip
 SETTINGS = Pretrain(
+    precision="fp32", activation_checkpointing=False,
     tokens=1, batch_tokens=1, extend_from=None, optimizer="muon", learning_rate=1e-2, embedding_learning_rate=1e-2,
     head_learning_rate=1e-2, betas=(0.9, 0.95), weight_decay=0.1, clip_norm=1.0, warmup_steps=2,
     checkpoint_every=5, log_every=1, validate_every=10, validate_rows=4,
