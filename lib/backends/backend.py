@@ -30,6 +30,7 @@ class Backend(ABC):
         precisions: those that it multiplies matrices quickly in, of fp32, bf16 and fp8.
         collectives: torch's name for how processes on such devices exchange gradients; None where they cannot.
         matrix_size: the side of a matrix that is large enough to keep the device busy.
+        attention: the quickest way to compute attention, of lib.model.attention.WAYS.
     """
 
     name: ClassVar[str]
@@ -37,6 +38,7 @@ class Backend(ABC):
     precisions: tuple[str, ...]
     collectives: ClassVar[str | None]
     matrix_size: ClassVar[int]
+    attention: str = "sdpa"
 
     @property
     def bf16(self) -> bool:

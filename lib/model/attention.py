@@ -12,6 +12,7 @@ None stands for rows of one document.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -59,7 +60,7 @@ def _dense(q_BHTS: Tensor, k_BKTS: Tensor, v_BKTS: Tensor, bias_B1TT: Tensor | N
     k_NTS, v_NTS = k_BKTS.reshape(-1, length, size), v_BKTS.reshape(-1, length, size)
     edges = [length * part // _BLOCKS for part in range(_BLOCKS + 1)]
     outputs = []
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         q_NQS = q_NGTS[:, :, start:end].reshape(rows * groups, -1, size)
         scores = torch.bmm(q_NQS, k_NTS[:, :end].transpose(1, 2)).view(rows, heads, end - start, end)
         weights = (scores + bias_B1TT[:, :, start:end, :end]).softmax(-1, dtype=torch.float32).to(v_NTS.dtype)

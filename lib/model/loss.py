@@ -1,8 +1,8 @@
 """Cross-entropy of a linear head without its logits: they live for a few rows at a time.
 
-A head of 128k words on 16k tokens has 4 GB of logits in bf16, three times that with their gradient. Here a block of rows
-is multiplied, normalised and turned into the gradient at once, in the forward pass (as Liger's kernel does, Hsu et al.
-2024, https://arxiv.org/abs/2410.10989); the backward pass scales what is there.
+A head of 128k words on 16k tokens has 4 GB of logits in bf16, three times that with their gradient. Here a block of
+rows is multiplied, normalised and turned into the gradient at once, in the forward pass (as Liger's kernel does, Hsu et
+al. 2024, https://arxiv.org/abs/2410.10989); the backward pass scales what is there.
 
 Shapes: N places with loss, D width, V vocabulary.
 """
