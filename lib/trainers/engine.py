@@ -122,7 +122,7 @@ class TorchEngine:
         self._objective, *self._stepped = self._accelerator.prepare(objective, *optimizers)
         self._compiled = compiles and compiling(getattr(backend, "compiles", False))
         if self._compiled:
-            self._objective.compile(dynamic=False)
+            self._raw.compile(dynamic=False)
         self._rows = micro_batch_rows()
         self._tokens = START_TOKENS.get(backend.name, START_TOKENS_ELSEWHERE)  # of a micro-batch, at most
 
