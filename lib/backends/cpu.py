@@ -17,7 +17,6 @@ from lib.backends.power import Rapl
 from lib.backends.torch_product import torch_product
 from lib.pipeline.record import cpu_model, peak_kib
 
-
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 
 

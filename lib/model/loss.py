@@ -16,6 +16,7 @@ from torch import Tensor
 
 # A group's exponentials are kept for one product with its rows, the gradient of the head: at most so many elements.
 _GROUP = 2**26
+IGNORED = -100  # label of a place without loss, as in torch's cross-entropy
 # Rows of logits that stay in a processor's second cache while they are made and used (2 MiB in bf16 at 8192 words).
 _ROWS = {"cpu": 128}
 
@@ -36,7 +37,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         device = x_ND.device.type
         low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x_ND.dtype
         x, weight = x_ND.to(low), weight_VD.to(low)
-        places, words = len(x), len(weight)
+        places, words, counts_N = len(x), len(weight), labels_N != IGNORED
         trains = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         loss = torch.zeros((), device=x.device)
         grad_x = torch.empty_like(x) if trains else None
@@ -44,26 +45,26 @@ class _LinearCrossEntropy(torch.autograd.Function):
         group = max(1, min(places, _GROUP // words))
         rows = _ROWS.get(device, group)
         raised = torch.empty((group, words), dtype=low, device=x.device)
-        sums = torch.empty(group, device=x.device)
+        factors = torch.empty((group, 1), device=x.device)
         for first in range(0, places, group):
             last = min(first + group, places)
             for start in range(first, last, rows):
                 end = min(start + rows, last)
                 logits = x[start:end] @ weight.T
-                label = labels_N[start:end, None]
+                counted, label = counts_N[start:end], labels_N[start:end, None].clamp(min=0)
                 at_label = logits.gather(1, label)[:, 0].float()
-                block, sums[start - first : end - first], largest = raise_e(logits)
-                total = sums[start - first : end - first]
-                loss += (total.log() + largest - at_label).sum()
+                block, total, largest = raise_e(logits)
+                loss += ((total.log() + largest - at_label) * counted).sum()
                 if not trains:
                     continue
                 # The gradient of the logits is block / total, less one at the label. The division waits until after the
                 # product with the head, where rows are D long and not V.
                 block.scatter_(1, label, (block.gather(1, label).float() - total[:, None]).to(low))
                 raised[start - first : end - first] = block
-                grad_x[start:end] = (block @ weight).float().div_(total[:, None]).to(low)
+                factor = factors[start - first : end - first] = (counted / total)[:, None]
+                grad_x[start:end] = ((block @ weight).float() * factor).to(low)
             if trains:
-                scaled = (x[first:last].float() / sums[: last - first, None]).to(low)
+                scaled = (x[first:last].float() * factors[: last - first]).to(low)
                 grad_weight += raised[: last - first].T @ scaled
         ctx.save_for_backward(grad_x, grad_weight)
         ctx.dtypes = x_ND.dtype
@@ -80,7 +81,7 @@ def linear_cross_entropy(
 ) -> Tensor:
     """The summed negative log-likelihood of the labels under softmax(x weight^T), in nats and fp32.
 
-    Products are in autocast's precision where that is on. It can be differentiated once.
+    Places labelled IGNORED carry none. Products are in autocast's precision where that is on. It can be differentiated once.
 
     Args:
         raise_e: `exponentials`, or a compiled one.

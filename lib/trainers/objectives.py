@@ -24,14 +24,15 @@ class NextToken(nn.Module):
         self.model, self._exponentials = model, exponentials
 
     def compile(self, **options: Any) -> None:
-        """Compile the blocks and the loss's inner part. What lies between them depends on where the labels are."""
+        """Compile the blocks and the inner part of the loss, whose loop over blocks of rows stays Python."""
         self.model.model.compile(**options)
         self._exponentials = torch.compile(exponentials, dynamic=False)
 
     def forward(self, inputs_BT: Tensor, labels_BT: Tensor, documents_BT: Tensor) -> Tensor:
         x_BTD = self.model.hidden(inputs_BT, documents_BT)
-        keep_BT = labels_BT != IGNORED
-        return linear_cross_entropy(x_BTD[keep_BT], self.model.lm_head.weight, labels_BT[keep_BT], self._exponentials)
+        return linear_cross_entropy(
+            x_BTD.flatten(0, 1), self.model.lm_head.weight, labels_BT.flatten(), self._exponentials
+        )
 
 
 class Chat(nn.Module):

@@ -6,12 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from peft import PeftModel
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from lib.trainers.loader import IGNORED
 from lib.trainers.lora import add_adapter
-from lib.trainers.objectives import Chat, cross_entropy_sum
+from lib.trainers.objectives import Chat
 from lib.trainers.optimizers import for_finetuning, set_rates
 
 
@@ -33,7 +34,7 @@ def test_the_loss_is_that_of_the_whole_model_with_its_adapters(model: PeftModel)
                 weight.normal_(std=0.1)  # adapters start at zero: make them count
     tokens, labels = torch.randint(0, 64, (2, 3, 10))
     labels[torch.rand(3, 10) < 0.6] = IGNORED
-    expected = cross_entropy_sum(model(input_ids=tokens).logits.flatten(0, 1), labels.flatten())
+    expected = F.cross_entropy(model(input_ids=tokens).logits.flatten(0, 1), labels.flatten(), reduction="sum")
     torch.testing.assert_close(Chat(model)(tokens, labels, torch.zeros_like(tokens)), expected)
 
 
