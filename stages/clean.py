@@ -15,7 +15,8 @@ def main(run: Run) -> None:
     rules = run.param(f"clean.{run.param(f'sources.{run.item}.rules')}")
     policy = run.param(f"sources.{run.item}.pii")
     settings = run.param("pii")
-    finder = partial(Finder, settings, run.dep("data/assets/ner")) if policy != "keep" else None
+    ner, places = run.dep("data/assets/ner"), run.dep("data/assets/places")
+    finder = partial(Finder, settings, ner, places) if policy != "keep" else None
 
     cleaned = run.scratch / "cleaned"
     clean = partial(clean_into, folder=cleaned, rules=rules, policy=policy, finder=finder)
