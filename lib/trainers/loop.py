@@ -136,7 +136,7 @@ class Trainer:
         """One optimizer step; its loss per token and the norm of its gradient before clipping."""
         factor = wsd(step, self._steps, self._settings.warmup_steps, self._settings.decay_fraction)
         set_rates(self._optimizers, factor)
-        inputs, labels = self._batch(step)
+        inputs, labels, _ = self._batch(step)
         # Every token weighs the same, however the batch is cut: the sum is divided by the tokens of the whole batch,
         # not by those of each micro-batch (https://github.com/huggingface/transformers/pull/34191).
         counted = int((labels != IGNORED).sum())
@@ -178,7 +178,7 @@ class Trainer:
     def validate(self) -> float:
         """Mean loss per token, in nats, over the first rows of the validation split."""
         self._model.eval()
-        inputs, labels = self._val.rows(np.arange(min(self._settings.validate_rows, len(self._val))))
+        inputs, labels, _ = self._val.rows(np.arange(min(self._settings.validate_rows, len(self._val))))
         total = sum(self._loss_sum(*piece).item() for piece in self._micro_batches(inputs, labels))
         self._model.train()
         return total / max(int((labels != IGNORED).sum()), 1)

@@ -42,7 +42,7 @@ class Counting:
     def rows(self, indices: np.ndarray) -> Batch:
         starts = np.array([np.random.default_rng(int(index)).integers(CONFIG.vocab_size) for index in indices])
         tokens = (starts[:, None] + np.arange(17)) % CONFIG.vocab_size
-        return tokens[:, :-1], tokens[:, 1:]
+        return Batch(tokens[:, :-1], tokens[:, 1:], np.zeros((len(indices), 16), np.int32))
 
 
 class FakeRun:
@@ -148,8 +148,8 @@ def test_padding_changes_nothing(tmp_path: Path) -> None:
     short, long = ([1, 2, 3, 4], [False, True, True, True]), (list(range(12)), [True] * 12)
     together = Conversations([short, long], pad_token_id=0)
     run = trainer(tmp_path, together)
-    inputs, labels = (torch.from_numpy(part) for part in together.rows(np.array([0, 1])))
-    alone_inputs, alone_labels = (torch.from_numpy(part) for part in Conversations([short], 0).rows(np.array([0])))
+    inputs, labels, _ = (torch.from_numpy(part) for part in together.rows(np.array([0, 1])))
+    alone_inputs, alone_labels, _ = (torch.from_numpy(part) for part in Conversations([short], 0).rows(np.array([0])))
     assert (labels[0] != IGNORED).sum() == 3
     torch.testing.assert_close(run._loss_sum(inputs[:1], labels[:1]), run._loss_sum(alone_inputs, alone_labels))
 
