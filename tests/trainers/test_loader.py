@@ -179,7 +179,7 @@ def test_it_ends_when_the_loop_does() -> None:
 
 
 def test_wsd_rises_stays_and_falls_to_zero() -> None:
-    factors = [wsd(step, steps=100, warmup_steps=10, decay_fraction=0.4) for step in range(100)]
+    factors = [wsd(step, warmup_steps=10, stable_steps=60, decay_steps=40) for step in range(100)]
     assert factors[0] == pytest.approx(1 / 11)
     assert factors[10:61] == [1.0] * 51
     assert all(a > b for a, b in pairwise(factors[60:]))
