@@ -110,11 +110,37 @@ def test_shards_made_for_something_else_are_refused(
 
 def test_conversations_carry_loss_where_the_mask_says() -> None:
     conversations = Conversations([([5, 6, 7, 8], [False, False, True, True]), ([1, 2], [False, True])], pad_token_id=9)
-    inputs, labels, documents = conversations.rows(np.array([0, 1]))
-    assert inputs.tolist() == [[1, 9, 9], [5, 6, 7]]
-    assert labels.tolist() == [[2, IGNORED, IGNORED], [IGNORED, 7, 8]]
-    assert documents.tolist() == [[0, 1, 1], [0, 0, 0]]
+    inputs, labels, documents = conversations.rows(np.array([1, 0]))
+    assert inputs.tolist() == [[5, 6, 7], [1, 9, 9]]
+    assert labels.tolist() == [[IGNORED, 7, 8], [2, IGNORED, IGNORED]]
+    assert documents.tolist() == [[0, 0, 0], [0, 1, 1]]
     assert [part.dtype for part in (inputs, labels, documents)] == [np.int64, np.int64, np.int32]
+
+
+def test_conversations_of_a_batch_share_rows_and_stay_apart() -> None:
+    chance = np.random.default_rng(1)
+    encoded = [
+        ([1000 * number + place for place in range(length)], (chance.random(length) < 0.4).tolist())
+        for number, length in enumerate(chance.integers(2, 30, 40), start=1)
+    ]
+    chosen = chance.permutation(40)[:16]
+    inputs, labels, documents = Conversations(encoded, pad_token_id=0).rows(chosen)
+    lengths = [len(encoded[index][0]) - 1 for index in chosen]
+    assert inputs.shape[1] == max(lengths)
+    assert len(inputs) < 13
+    found = {}
+    for row in range(len(inputs)):
+        for number in set(documents[row].tolist()):
+            piece = documents[row] == number
+            found[int(inputs[row][piece][0]) // 1000] = (inputs[row][piece], labels[row][piece])
+    padding, padded = found.pop(0, (np.zeros(0), np.zeros(0)))
+    assert not padding.any()
+    assert (padded == IGNORED).all()
+    assert sorted(found) == sorted(chosen + 1)
+    for number, (read, learnt) in found.items():
+        ids, mask = encoded[number - 1]
+        assert read.tolist() == ids[:-1]
+        assert learnt.tolist() == [token if learn else IGNORED for token, learn in zip(ids[1:], mask[1:], strict=True)]
 
 
 class Numbers:
