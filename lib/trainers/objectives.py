@@ -16,6 +16,14 @@ from lib.model.loss import exponentials, linear_cross_entropy
 from lib.trainers.loader import IGNORED
 
 
+def positions(documents_BT: Tensor) -> Tensor:
+    """The place of each token within its document, from 0."""
+    places_T = torch.arange(documents_BT.shape[1], device=documents_BT.device)
+    begins_BT = torch.ones_like(documents_BT, dtype=torch.bool)
+    begins_BT[:, 1:] = documents_BT[:, 1:] != documents_BT[:, :-1]
+    return places_T - torch.where(begins_BT, places_T, 0).cummax(dim=1).values
+
+
 class NextToken(nn.Module):
     """Next-token prediction by our decoder, on packed documents."""
 
@@ -36,10 +44,10 @@ class NextToken(nn.Module):
 
 
 class Chat(nn.Module):
-    """Next-token prediction by a peft model around a transformers model, on conversations padded on the right.
+    """Next-token prediction by a peft model around a transformers model, on packed conversations.
 
-    Causal attention cannot see what is on the right. The head is computed only where there is loss: that of a small
-    model with a large vocabulary costs as much as its blocks, and in a chat a third of the tokens carry loss.
+    The head is computed only where there is loss: that of a small model with a large vocabulary costs as much as its
+    blocks, and in a chat a third of the tokens carry loss.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -48,7 +56,9 @@ class Chat(nn.Module):
 
     def forward(self, inputs_BT: Tensor, labels_BT: Tensor, documents_BT: Tensor) -> Tensor:
         causal = self.model.get_base_model()
-        x_BTD = causal.model(input_ids=inputs_BT, use_cache=False).last_hidden_state
+        # Where positions begin again, transformers masks attention to what is before.
+        positions_BT = positions(documents_BT)
+        x_BTD = causal.model(input_ids=inputs_BT, position_ids=positions_BT, use_cache=False).last_hidden_state
         keep_BT = labels_BT != IGNORED
         logits_NV = causal.lm_head(x_BTD[keep_BT])  # peft may have wrapped the head
         return F.cross_entropy(logits_NV.float(), labels_BT[keep_BT], reduction="sum")

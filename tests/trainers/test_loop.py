@@ -162,7 +162,7 @@ def test_padding_changes_nothing(tmp_path: Path) -> None:
     short, long = ([1, 2, 3, 4], [False, True, True, True]), (list(range(12)), [True] * 12)
     together = Conversations([short, long], pad_token_id=0)
     run = trainer(tmp_path, together)
-    padded, alone = Batch(*(part[:1] for part in together.rows(np.array([0, 1])))), Conversations([short], 0)
+    padded, alone = Batch(*(part[1:] for part in together.rows(np.array([0, 1])))), Conversations([short], 0)
     assert (padded.labels != IGNORED).sum() == 3
     assert run._engine.loss_sum(padded) == pytest.approx(run._engine.loss_sum(alone.rows(np.array([0]))), rel=1e-6)
 

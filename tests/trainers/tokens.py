@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from lib.params.load import read_yaml
 from lib.preset import overlay
 from lib.text.documents import Document
 from lib.tokenizer.encode import encode_documents, write_index
@@ -33,9 +34,10 @@ def make(root: Path, **changes: dict[str, Any]) -> Path:
     texts = sentences()
     tokenizer = train_tokenizer(iter(texts), VOCAB_SIZE)
     save_tokenizer(tokenizer, root / "models/tokenizer")
+    context = read_yaml(root / "params.yaml")["model"]["context_length"]
     splits = {}
     for name, part in (("train", texts[:160]), ("val", texts[160:180]), ("test", texts[180:])):
         documents = [Document(f"s/{number}", text, f"{number}.txt", "s", "CC0-1.0") for number, text in enumerate(part)]
-        splits[name] = encode_documents(tokenizer, documents, root / "data/tokens" / name, 10_000)
+        splits[name] = encode_documents(tokenizer, documents, root / "data/tokens" / name, 10_000, context)
     write_index(root / "data/tokens", tokenizer, root / "models/tokenizer/tokenizer.json", splits)
     return root
