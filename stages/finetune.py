@@ -16,7 +16,7 @@ from lib.trainers import lora
 from lib.trainers.loader import Conversations
 from lib.trainers.loop import Trainer
 from lib.trainers.objectives import transformers_logits
-from lib.trainers.optimizers import for_finetuning
+from lib.trainers.optimizers import for_finetuning, remarks
 
 
 def read_conversations(path: Path, tokenizer: Tokenizer, longest: int) -> tuple[Conversations, int]:
@@ -48,8 +48,11 @@ def main(run: Run) -> None:
     trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     run.log(f"{trainable:,} trainable parameters, {len(train)} conversations ({too_long} too long), {steps} steps")
 
+    backend = select_backend()
+    for line in remarks(settings, backend):
+        run.log(line)
     trainer = Trainer(
-        run, select_backend(), model, for_finetuning(model, settings), transformers_logits, settings, train, val,
+        run, backend, model, for_finetuning(model, settings, backend), transformers_logits, settings, train, val,
         steps, settings.batch_rows, seed,
     )  # fmt: skip
     untrained = trainer.validate()

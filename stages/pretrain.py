@@ -10,19 +10,23 @@ from lib.model.decoder import Decoder
 from lib.pipeline.errors import SmeltError
 from lib.pipeline.hashes import hash_file
 from lib.pipeline.run import Run, stage
+from lib.trainers import laws
 from lib.trainers.loader import TokenBlocks
 from lib.trainers.loop import Trainer
 from lib.trainers.objectives import decoder_logits
-from lib.trainers.optimizers import for_pretraining
+from lib.trainers.optimizers import for_pretraining, remarks
 
 
 @stage
 def main(run: Run) -> None:
-    seed, settings = run.param("seed"), run.param("pretrain")
+    seed, given = run.param("seed"), run.param("pretrain")
     tokens, tokenizer = run.dep("data/tokens"), run.dep("models/tokenizer")
 
     vocab_size = json.loads((tokens / "index.json").read_text(encoding="utf-8"))["vocab_size"]
     config = derive(run.param("model"), vocab_size)
+    settings, backend = laws.resolve(given, config), select_backend()
+    for line in (*laws.describe(given, config), *remarks(settings, backend)):
+        run.log(line)
     rows, remainder = divmod(settings.batch_tokens, config.context_length)
     if remainder or not rows:
         raise SmeltError(
@@ -38,8 +42,8 @@ def main(run: Run) -> None:
     epochs = steps * rows / len(train)
     run.log(f"{config.parameters:,} parameters, {steps} steps of {settings.batch_tokens} tokens, {epochs:.2f} epochs")
 
-    optimizers = for_pretraining(model, settings)
-    trainer = Trainer(run, select_backend(), model, optimizers, decoder_logits, settings, train, val, steps, rows, seed)
+    optimizers = for_pretraining(model, settings, backend)
+    trainer = Trainer(run, backend, model, optimizers, decoder_logits, settings, train, val, steps, rows, seed)
     history = trainer.fit()
 
     huggingface.save(model, tokenizer, run.out("models/base"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lib.params.values import Name, NotNegative, Positive, Rate, Section, Share
 
@@ -23,13 +23,29 @@ class Model(Section):
     feed_forward: Positive | None
 
 
+LearningRate = Annotated[float, Field(gt=0, le=1)]
+
+
+class Muon(Section):
+    momentum: Rate
+    iterations: Literal[3, 4, 5]
+
+
+class Lion(Section):
+    betas: tuple[Rate, Rate]
+
+
 class Optimization(Section):
     micro_batch: Positive
-    optimizer: Literal["muon", "adamw"]
-    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    optimizer: Literal["muon", "adamw", "lion", "adamw_8bit", "paged_adamw_8bit", "lion_8bit"]
+    learning_rate: LearningRate
+    muon: Muon
+    lion: Lion
     betas: tuple[Rate, Rate]
     weight_decay: Annotated[float, Field(ge=0, lt=1)]
+    cautious: bool
     clip_norm: Annotated[float, Field(gt=0)]
+    schedule: Literal["wsd", "cosine", "constant"]
     warmup_steps: NotNegative
     decay_fraction: Share
     checkpoint_every: Positive
@@ -37,12 +53,24 @@ class Optimization(Section):
     validate_every: Positive
     validate_rows: Positive
 
+    @model_validator(mode="after")
+    def _can_be_cautious(self) -> Optimization:
+        if self.cautious and self.weight_decay and self.optimizer.endswith("8bit"):
+            raise ValueError(
+                f"cautious must be false for weight decay with {self.optimizer}: bitsandbytes does not show an update "
+                f"before it is made. muon, adamw and lion can be cautious"
+            )
+        return self
+
 
 class Pretrain(Optimization):
-    embedding_learning_rate: Annotated[float, Field(gt=0, le=1)]
-    head_learning_rate: Annotated[float, Field(gt=0, le=1)]
-    tokens: Positive
-    batch_tokens: Positive
+    """What is None, lib/trainers/laws.py derives from the model's size."""
+
+    learning_rate: LearningRate | None
+    embedding_learning_rate: LearningRate | None
+    head_learning_rate: LearningRate | None
+    tokens: Positive | None
+    batch_tokens: Positive | None
 
 
 class Finetune(Optimization):

@@ -29,7 +29,7 @@ from lib.trainers import checkpoints
 from lib.trainers.loader import IGNORED, Batch, Batches, batch_indices
 from lib.trainers.objectives import Forward, cross_entropy_sum
 from lib.trainers.optimizers import set_rates
-from lib.trainers.schedules import wsd
+from lib.trainers.schedules import schedule
 
 
 @dataclass
@@ -84,6 +84,8 @@ class Trainer:
     ) -> None:
         self._run, self._settings, self._forward = run, settings, forward
         self._train, self._val, self._steps, self._batch_rows, self._seed = train, val, steps, batch_rows, seed
+        decay_steps = round(steps * settings.decay_fraction)
+        self._schedule = schedule(settings.schedule, settings.warmup_steps, steps - decay_steps, decay_steps)
         torch.manual_seed(seed)
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs time
@@ -134,7 +136,7 @@ class Trainer:
 
     def _step(self, step: int) -> dict[str, float]:
         """One optimizer step; its loss per token and the norm of its gradient before clipping."""
-        factor = wsd(step, self._steps, self._settings.warmup_steps, self._settings.decay_fraction)
+        factor = self._schedule(step)
         set_rates(self._optimizers, factor)
         inputs, labels = self._batch(step)
         # Every token weighs the same, however the batch is cut: the sum is divided by the tokens of the whole batch,

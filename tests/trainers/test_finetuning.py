@@ -12,6 +12,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from lib.trainers.lora import add_adapter
 from lib.trainers.objectives import cross_entropy_sum, transformers_logits
 from lib.trainers.optimizers import for_finetuning, set_rates
+from tests.trainers.test_loop import CPU, SETTINGS
 
 
 @pytest.fixture
@@ -34,11 +35,11 @@ def test_logits_are_those_of_the_whole_model_with_its_adapters(model: PeftModel)
     torch.testing.assert_close(transformers_logits(model, tokens, keep), model(input_ids=tokens).logits[keep])
 
 
-@pytest.mark.parametrize(("optimizer", "rate"), [("muon", 0.05), ("adamw", 0.02)])
+@pytest.mark.parametrize(("optimizer", "rate"), [("muon", 0.05), ("adamw", 0.02), ("adamw_8bit", 0.02)])
 def test_only_the_adapters_learn(model: PeftModel, optimizer: str, rate: float) -> None:
-    settings = SimpleNamespace(optimizer=optimizer, learning_rate=rate, weight_decay=0.0, betas=(0.9, 0.95))
+    settings = SETTINGS.model_copy(update={"optimizer": optimizer, "learning_rate": rate, "weight_decay": 0.0})
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-    optimizers = for_finetuning(model, settings)
+    optimizers = for_finetuning(model, settings, CPU)
     tokens = torch.randint(0, 64, (4, 12))
     keep = torch.ones(4, 11, dtype=torch.bool)
     losses = []

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 import json
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import pytest
 
 from lib.pipeline.errors import SmeltError
 from lib.trainers.loader import IGNORED, Conversations, TokenBlocks, batch_indices, order
-from lib.trainers.schedules import wsd
 
 
 @pytest.fixture
@@ -66,12 +64,3 @@ def test_conversations_carry_loss_where_the_mask_says() -> None:
     inputs, labels = conversations.rows(np.array([0, 1]))
     assert inputs.tolist() == [[1, 9, 9], [5, 6, 7]]
     assert labels.tolist() == [[2, IGNORED, IGNORED], [IGNORED, 7, 8]]
-
-
-def test_wsd_rises_stays_and_falls_to_zero() -> None:
-    factors = [wsd(step, steps=100, warmup_steps=10, decay_fraction=0.4) for step in range(100)]
-    assert factors[0] == pytest.approx(1 / 11)
-    assert factors[10:61] == [1.0] * 51
-    assert all(a > b for a, b in itertools.pairwise(factors[60:]))
-    assert factors[-1] == pytest.approx(1 / 40)
-    assert sum(factors[60:]) == pytest.approx(sum(range(1, 41)) / 40)

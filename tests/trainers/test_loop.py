@@ -13,7 +13,7 @@ import torch
 from lib.backends.select import Backend
 from lib.model.config import ModelConfig
 from lib.model.decoder import Decoder
-from lib.params.training import Pretrain
+from lib.params.training import Lion, Muon, Pretrain
 from lib.pipeline.errors import SmeltError
 from lib.trainers import checkpoints
 from lib.trainers.loader import IGNORED, Batch, Conversations
@@ -28,7 +28,8 @@ CONFIG = ModelConfig(
 )  # fmt: skip
 SETTINGS = Pretrain(
     tokens=1, batch_tokens=1, micro_batch=8, optimizer="muon", learning_rate=1e-2, embedding_learning_rate=1e-2,
-    head_learning_rate=1e-2, betas=(0.9, 0.95), weight_decay=0.1, clip_norm=1.0, warmup_steps=2, decay_fraction=0.5,
+    head_learning_rate=1e-2, betas=(0.9, 0.95), weight_decay=0.1, muon=Muon(momentum=0.95, iterations=5),
+    lion=Lion(betas=(0.9, 0.99)), cautious=True, schedule="wsd", clip_norm=1.0, warmup_steps=2, decay_fraction=0.5,
     checkpoint_every=5, log_every=1, validate_every=10, validate_rows=4,
 )  # fmt: skip
 
@@ -63,7 +64,7 @@ def trainer(scratch: Path, batches: object = None, steps: int = 20, **changes: o
     model.initialise(1)
     settings = SETTINGS.model_copy(update=changes)
     batches = batches or Counting()
-    optimizers = for_pretraining(model, settings)
+    optimizers = for_pretraining(model, settings, CPU)
     return Trainer(
         FakeRun(scratch), CPU, model, optimizers, decoder_logits, settings, batches, batches, steps, 8, seed=3
     )
