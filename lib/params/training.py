@@ -27,7 +27,8 @@ LearningRate = Annotated[float, Field(gt=0, le=1)]
 
 
 class Muon(Section):
-    momentum: Rate
+    momentum: tuple[Rate, Rate]
+    momentum_steps: NotNegative
     iterations: Literal[3, 4, 5]
 
 

@@ -59,16 +59,24 @@ class Muon(torch.optim.Optimizer):
 
     Args:
         groups: each with `params`, `lr` and `weight_decay`.
-        momentum: how much of the average of gradients stays, 0 to 1.
+        momentum: how much of the average of gradients stays, 0 to 1: at first, and after `momentum_steps`. Less of it
+            follows faster, which the first steps need.
         iterations: of the orthogonalisation, 3 to 5.
         dtype: of the orthogonalisation: bf16 where the device multiplies it in hardware, else fp32.
         cautious: decay only where the update takes the weight towards zero as well.
     """
 
     def __init__(
-        self, groups: list[dict], momentum: float, iterations: int, dtype: torch.dtype, cautious: bool
+        self,
+        groups: list[dict],
+        momentum: tuple[float, float],
+        momentum_steps: int,
+        iterations: int,
+        dtype: torch.dtype,
+        cautious: bool,
     ) -> None:
-        super().__init__(groups, {"momentum": momentum, "iterations": iterations, "cautious": cautious})
+        super().__init__(groups, {"iterations": iterations, "cautious": cautious})
+        self._momentum, self._momentum_steps = momentum, momentum_steps
         self._dtype = dtype
 
     @torch.no_grad()
@@ -77,17 +85,19 @@ class Muon(torch.optim.Optimizer):
             for weights in _stacks([weight for weight in group["params"] if weight.grad is not None]):
                 self._update(weights, group)
 
+    def _mixed(self, weight: Tensor) -> Tensor:
+        """Count the step of a weight, and mix its gradient with the average of the ones before."""
+        state = self.state[weight]
+        if not state:
+            state["step"] = torch.zeros(())
+            state["momentum"] = torch.zeros_like(weight)
+        first, last = self._momentum
+        momentum = first + (last - first) * min(1.0, state["step"].item() / max(1, self._momentum_steps))
+        state["step"] += 1
+        return weight.grad.lerp(state["momentum"].lerp_(weight.grad, 1 - momentum), momentum)
+
     def _update(self, weights: list[Tensor], group: dict) -> None:
-        momentum = group["momentum"]
-        averages = []
-        for weight in weights:
-            state = self.state[weight]
-            if not state:
-                state["momentum"] = torch.zeros_like(weight)
-            averages.append(state["momentum"].lerp_(weight.grad, 1 - momentum))
-        x_KMN = torch.stack(
-            [weight.grad.lerp(average, momentum) for weight, average in zip(weights, averages, strict=True)]
-        )
+        x_KMN = torch.stack([self._mixed(weight) for weight in weights])
         norms_K11 = torch.linalg.vector_norm(x_KMN, dim=(1, 2), keepdim=True)
         # Weights behind a projection that starts at zero have no gradient at first: zero stays zero.
         x_KMN = (x_KMN / norms_K11.clamp(min=torch.finfo(norms_K11.dtype).tiny)).to(self._dtype)

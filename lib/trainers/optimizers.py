@@ -94,7 +94,8 @@ def _named(settings: Optimization, groups: list[dict], backend: Backend) -> torc
         return Lion(groups, betas=settings.lion.betas, cautious=settings.cautious)
     if settings.optimizer == "muon":
         dtype = torch.bfloat16 if backend.bf16 else torch.float32
-        return Muon(groups, settings.muon.momentum, settings.muon.iterations, dtype, settings.cautious)
+        muon = settings.muon
+        return Muon(groups, muon.momentum, muon.momentum_steps, muon.iterations, dtype, settings.cautious)
     if backend.device.type not in ("cpu", "cuda"):
         raise SmeltError(
             f"the optimizer {settings.optimizer} does not run on {backend.name}: bitsandbytes has none there. "

@@ -28,8 +28,9 @@ CONFIG = ModelConfig(
 )  # fmt: skip
 SETTINGS = Pretrain(
     tokens=1, batch_tokens=1, micro_batch=8, optimizer="muon", learning_rate=1e-2, embedding_learning_rate=1e-2,
-    head_learning_rate=1e-2, betas=(0.9, 0.95), weight_decay=0.1, muon=Muon(momentum=0.95, iterations=5),
-    lion=Lion(betas=(0.9, 0.99)), cautious=True, schedule="wsd", clip_norm=1.0, warmup_steps=2, decay_fraction=0.5,
+    head_learning_rate=1e-2, betas=(0.9, 0.95), weight_decay=0.1,
+    muon=Muon(momentum=(0.85, 0.95), momentum_steps=10, iterations=5), lion=Lion(betas=(0.9, 0.99)),
+    cautious=True, schedule="wsd", clip_norm=1.0, warmup_steps=2, decay_fraction=0.5,
     checkpoint_every=5, log_every=1, validate_every=10, validate_rows=4,
 )  # fmt: skip
 

@@ -45,7 +45,8 @@ def settings(optimizer: str, **changes: object) -> Pretrain:
     given = {
         "tokens": 1, "batch_tokens": 1, "micro_batch": 8, "optimizer": optimizer, "learning_rate": RATES[optimizer],
         "embedding_learning_rate": 0.05, "head_learning_rate": 0.02, "betas": (0.9, 0.95), "weight_decay": 0.05,
-        "muon": MuonSettings(momentum=0.9, iterations=3), "lion": LionSettings(betas=(0.9, 0.99)),
+        "muon": MuonSettings(momentum=(0.8, 0.9), momentum_steps=30, iterations=3),
+        "lion": LionSettings(betas=(0.9, 0.99)),
         "cautious": not optimizer.endswith("8bit"), "clip_norm": 1.0, "schedule": "constant", "warmup_steps": 0,
         "decay_fraction": 0.0, "checkpoint_every": 5, "log_every": 1, "validate_every": 10, "validate_rows": 4,
     }  # fmt: skip
@@ -151,8 +152,9 @@ def numpy_adamw(gradient: np.ndarray, state: dict[str, np.ndarray], step: int) -
 
 def numpy_muon(gradient: np.ndarray, state: dict[str, np.ndarray], step: int) -> np.ndarray:
     """On singular values, where the code multiplies matrices."""
-    state["m"] = 0.9 * state.get("m", 0) + 0.1 * gradient
-    left, values, right = np.linalg.svd(0.1 * gradient + 0.9 * state["m"], full_matrices=False)
+    momentum = (0.7, 0.75, 0.8, 0.85, 0.9, 0.9, 0.9)[step - 1]
+    state["m"] = momentum * state.get("m", 0) + (1 - momentum) * gradient
+    left, values, right = np.linalg.svd((1 - momentum) * gradient + momentum * state["m"], full_matrices=False)
     values = values / np.sqrt((values**2).sum())
     for a, b, c in POLYNOMIALS[4]:
         values = a * values + b * values**3 + c * values**5
@@ -163,7 +165,7 @@ def numpy_muon(gradient: np.ndarray, state: dict[str, np.ndarray], step: int) ->
 REFERENCES = {
     "lion": (numpy_lion, lambda groups, cautious: Lion(groups, (0.9, 0.99), cautious)),
     "adamw": (numpy_adamw, lambda groups, cautious: AdamW(groups, (0.8, 0.95), cautious)),
-    "muon": (numpy_muon, lambda groups, cautious: Muon(groups, 0.9, 4, torch.float32, cautious)),
+    "muon": (numpy_muon, lambda groups, cautious: Muon(groups, (0.7, 0.9), 4, 4, torch.float32, cautious)),
 }
 
 
@@ -192,7 +194,7 @@ def test_muon_agrees_with_torch() -> None:
     """torch.optim.Muon has another iteration, in bf16, which leaves singular values between 0.7 and 1.2."""
     torch.manual_seed(0)
     ours, theirs = (nn.Parameter(torch.ones(48, 16)) for _ in range(2))
-    one = Muon([{"params": [ours], "lr": 0.02, "weight_decay": 0.1}], 0.95, 5, torch.float32, cautious=False)
+    one = Muon([{"params": [ours], "lr": 0.02, "weight_decay": 0.1}], (0.95, 0.95), 0, 5, torch.float32, cautious=False)
     other = torch.optim.Muon([theirs], lr=0.02, weight_decay=0.1, momentum=0.95, nesterov=True)
     for _ in range(5):
         ours.grad = torch.randn(48, 16)
