@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 class _PlainState:
-    """State dicts of plain tensors and numbers by weight, as every other optimizer has them.
+    """State dicts of tensors by weight, as every other optimizer has them.
 
     bitsandbytes nests its own in a dict, and what it loads is no longer paged. Its tables of the 256 values that the
     8 bits stand for are constants, and left out.
@@ -23,7 +23,7 @@ class _PlainState:
     def state_dict(self) -> dict[str, Any]:
         content = torch.optim.Optimizer.state_dict(self)
         states = {
-            number: {name: value for name, value in state.items() if not name.startswith("qmap")}
+            number: {name: torch.as_tensor(value) for name, value in state.items() if not name.startswith("qmap")}
             for number, state in content["state"].items()
         }
         return {**content, "state": states}
@@ -39,10 +39,11 @@ class _PlainState:
             group, weight, g, p = places[number]
             self.init_state(group, weight, g, p)  # allocates the buffers, paged where they are to be
             for name, value in saved.items():
-                if isinstance(value, Tensor):
-                    self.state[weight][name].copy_(value)
-                else:
-                    self.state[weight][name] = value
+                buffer = self.state[weight][name]
+                if isinstance(buffer, Tensor):
+                    buffer.copy_(value)
+                else:  # the count of steps
+                    self.state[weight][name] = int(value)
 
 
 class AdamW8bit(_PlainState, bitsandbytes.optim.AdamW8bit):

@@ -330,9 +330,9 @@ def weights_of(model: Decoder, optimizer: torch.optim.Optimizer) -> list[str]:
 
 
 def named(model: Decoder, optimizers: list[torch.optim.Optimizer]) -> dict[str, torch.Tensor]:
-    """<weight>.<name of the state>; a number outside of tensors as an int64 without dimension."""
+    """<weight>.<name of the state>"""
     return {
-        f"{weights_of(model, optimizer)[number]}.{key}": torch.as_tensor(value).clone()
+        f"{weights_of(model, optimizer)[number]}.{key}": value.clone()
         for optimizer in optimizers
         for number, values in optimizer.state_dict()["state"].items()
         for key, value in values.items()
@@ -343,9 +343,7 @@ def restore(model: Decoder, optimizers: list[torch.optim.Optimizer], tensors: di
     for optimizer in optimizers:
         state = {
             number: {
-                key.removeprefix(f"{name}."): value.item() if value.dtype == torch.int64 else value
-                for key, value in tensors.items()
-                if key.startswith(f"{name}.")
+                key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")
             }
             for number, name in enumerate(weights_of(model, optimizer))
         }
