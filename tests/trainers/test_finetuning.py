@@ -15,6 +15,7 @@ from lib.trainers.loader import IGNORED, Conversations
 from lib.trainers.lora import add_adapter
 from lib.trainers.objectives import Chat, positions
 from lib.trainers.optimizers import for_finetuning, set_rates
+from tests.trainers.test_loop import CPU, SETTINGS
 
 
 @pytest.fixture
@@ -64,11 +65,11 @@ def test_positions_begin_again_with_each_document() -> None:
     assert positions(documents).tolist() == [[0, 1, 2, 0, 1, 0], [0, 0, 0, 1, 2, 0]]
 
 
-@pytest.mark.parametrize(("optimizer", "rate"), [("muon", 0.05), ("adamw", 0.02)])
+@pytest.mark.parametrize(("optimizer", "rate"), [("muon", 0.05), ("adamw", 0.02), ("adamw_8bit", 0.02)])
 def test_only_the_adapters_learn(model: PeftModel, optimizer: str, rate: float) -> None:
-    settings = SimpleNamespace(optimizer=optimizer, learning_rate=rate, weight_decay=0.0, betas=(0.9, 0.95))
+    settings = SETTINGS.model_copy(update={"optimizer": optimizer, "learning_rate": rate, "weight_decay": 0.0})
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-    optimizers = for_finetuning(model, settings)
+    optimizers = for_finetuning(model, settings, CPU)
     tokens = torch.randint(0, 64, (4, 12))
     losses = []
     for _ in range(20):

@@ -17,7 +17,6 @@ from lib.pipeline.errors import SmeltError
 from lib.tokenizer.shards import SplitWriter
 from lib.trainers.loader import _AHEAD, IGNORED, Batch, Conversations, Prefetch, TokenBlocks
 from lib.trainers.order import batch_indices
-from lib.trainers.schedules import wsd
 
 CONTEXT, SEPARATOR = 16, 0
 LENGTHS = [*np.random.default_rng(1).geometric(0.07, 60), 1, 15, 16, 17, 48, 200]  # separators included
@@ -202,12 +201,3 @@ def test_it_ends_when_the_loop_does() -> None:
         next(prefetch)
     assert set(threading.enumerate()) == threads
     assert next(prefetch, None) is None
-
-
-def test_wsd_rises_stays_and_falls_to_zero() -> None:
-    factors = [wsd(step, warmup_steps=10, stable_steps=60, decay_steps=40) for step in range(100)]
-    assert factors[0] == pytest.approx(1 / 11)
-    assert factors[10:61] == [1.0] * 51
-    assert all(a > b for a, b in pairwise(factors[60:]))
-    assert factors[-1] == pytest.approx(1 / 40)
-    assert sum(factors[60:]) == pytest.approx(sum(range(1, 41)) / 40)

@@ -14,7 +14,7 @@ import torch
 from lib.backends.cpu import Cpu
 from lib.model.config import ModelConfig
 from lib.model.decoder import Decoder
-from lib.params.training import Guards, Pretrain, Samples
+from lib.params.training import Guards, Lion, Muon, Pretrain, Samples
 from lib.pipeline.errors import SmeltError
 from lib.trainers.engine import TorchEngine
 from lib.trainers.live import Meter
@@ -33,7 +33,8 @@ SETTINGS = Pretrain(
     precision="fp32", activation_checkpointing=False,
     tokens=1, batch_tokens=1, extend_from=None, optimizer="muon", learning_rate=1e-2, embedding_learning_rate=1e-2,
     head_learning_rate=1e-2, betas=(0.9, 0.95), weight_decay=0.1, clip_norm=1.0, warmup_steps=2,
-    samples=Samples(every=1, tokens=1, prompts=[]), checkpoint_every=5, log_every=1, validate_every=10, validate_rows=4,
+    muon=Muon(momentum=(0.85, 0.95), momentum_steps=10, iterations=5), lion=Lion(betas=(0.9, 0.99)), cautious=True,
+    schedule="wsd", samples=Samples(every=1, tokens=1, prompts=[]), checkpoint_every=5, log_every=1, validate_every=10, validate_rows=4,
 )  # fmt: skip
 
 GUARDS = Guards(window=16, sigma=6.0, action="skip", limit=4)
@@ -72,7 +73,9 @@ def trainer(
     settings = SETTINGS.model_copy(update=changes)
     batches = batches or Counting()
     run = FakeRun(scratch)
-    engine = TorchEngine(CPU, NextToken(model), for_pretraining(model, settings), seed=3, compiles=True, say=run.log)
+    engine = TorchEngine(
+        CPU, NextToken(model), for_pretraining(model, settings, CPU), seed=3, compiles=True, say=run.log
+    )
     schedule = functools.partial(wsd, warmup_steps=2, stable_steps=steps - steps // 2, decay_steps=steps // 2)
     task = Task(batches, batches, 8, 3, steps, schedule, {"shape": "tiny"}, section="pretrain")
     return Trainer(run, engine, settings, guards, task, Meter(CPU, flops_per_token=None))
