@@ -63,19 +63,26 @@ def start(project: Workspace, command: tuple[str, ...], log: Path) -> subprocess
 
 def kill_when_due(project: Workspace, process: subprocess.Popen[bytes], kill: Kill) -> str | None:
     """Wait for the moment and kill the whole group; what was going on, None when the process ended before."""
-    scratch = project.folder / ".scratch/pretrain"
     while process.poll() is None:
-        steps = [int(path.name[5:]) for path in scratch.glob("*/step-*")]
-        writing = any(scratch.glob("*/writing/*"))
-        if max(steps, default=0) >= kill.step and (writing or not kill.writing):
+        step, writing = progress(project)
+        if step >= kill.step and (writing or not kill.writing):
             time.sleep(kill.delay)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            torn = any(scratch.glob("*/writing"))
-            return f"{max(int(path.name[5:]) for path in scratch.glob('*/step-*'))}{' writing' if torn else ''}"
+            step, writing = progress(project)
+            return f"{step}{' writing' if writing else ''}"
         time.sleep(0.0005)
     return None
+
+
+def progress(project: Workspace) -> tuple[int, bool]:
+    """The newest checkpoint, and whether another is being written."""
+    names = []
+    for folder in (project.folder / ".scratch/pretrain").glob("*"):
+        with contextlib.suppress(OSError):  # which the end of the stage removes
+            names += os.listdir(folder)
+    return max((int(name[5:]) for name in names if name.startswith("step-")), default=0), "writing" in names
 
 
 def run(

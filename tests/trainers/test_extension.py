@@ -49,6 +49,13 @@ def test_an_extended_run_is_the_longer_run_bit_for_bit(extended: tuple[Workspace
         assert (one / path).read_text() == (other.folder / path).read_text(), name
 
 
+def test_another_decay_trains_no_stable_part(extended: tuple[Workspace, str, str]) -> None:
+    workspace, _, _ = extended
+    workspace.set({"decay": {"fraction": 0.25}})
+    assert workspace.repro() == {"decay"}
+    assert '"steps": 40' in (workspace.folder / "reports/decay/metrics.json").read_text()
+
+
 @pytest.mark.parametrize(
     ("commit", "steps", "message"),
     [

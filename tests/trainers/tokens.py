@@ -21,7 +21,7 @@ TINY = {
     "model": {"size": "micro", "context_length": 32, "layers": 1, "width": 32, "heads": 2, "kv_heads": 1},
     "pretrain": {
         "tokens": 20 * 256, "batch_tokens": 256, "warmup_steps": 4, "checkpoint_every": 5, "log_every": 2,
-        "validate_every": 10, "validate_rows": 8,
+        "validate_every": 10, "validate_rows": 8, "samples": {"every": 30, "tokens": 4},
     },
     "decay": {"fraction": 0.5},
 }  # fmt: skip
