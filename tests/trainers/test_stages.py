@@ -75,6 +75,22 @@ def test_the_loss_falls_and_is_told_in_bits_per_byte(tmp_path: Path) -> None:
     assert 0 <= observed["stall_share"] < 1
 
 
+def test_fine_tuning_learns_the_answers_by_the_same_loop(tmp_path: Path) -> None:
+    root = train(tokens.make(tmp_path, pretrain={"samples": {"prompts": []}}))
+    (root / "data/chat").mkdir()
+    for split, count in (("train", 48), ("val", 8)):
+        turns = [[{"role": "user", "content": f"{n}?"}, {"role": "assistant", "content": "in 1"}] for n in range(count)]
+        lines = [json.dumps({"messages": messages}) for messages in turns]
+        (root / f"data/chat/{split}.jsonl").write_text("\n".join(lines) + "\n")
+    change(root, {"finetune": {"epochs": 5, "warmup_steps": 1, "validate_every": 10, "checkpoint_every": 10}})
+    metrics = project.run(root, "finetune")
+    assert metrics["steps"] == 30
+    assert metrics["val_loss"] < 0.8 * metrics["val_loss_before"]
+    assert (root / "models/adapter/adapter_model.safetensors").exists()
+    assert (root / "reports/finetune/val.csv").read_text().splitlines()[0] == "step,tokens,loss"
+    assert metrics["tokens"] == 5 * 48 * 4  # "in", " ", "1" and the end of the turn
+
+
 def change(root: Path, changes: dict) -> None:
     params = read_yaml(root / "params.yaml")
     overlay(params, changes)
