@@ -59,7 +59,14 @@ def main(run: Run) -> None:
     engine = TorchEngine(backend, Chat(model), optimizers, seed, compiles=False, say=run.log)
     decay_steps = round(steps * settings.decay_fraction) if settings.schedule == "wsd" else 0
     factor = schedule(settings.schedule, settings.warmup_steps, steps - decay_steps, decay_steps)
-    identity = {"base": hash_path(base), "seed": seed, "batch_rows": settings.batch_rows, "rank": settings.rank}
+    identity = {
+        "base": hash_path(base),
+        "chat": hash_path(run.dep("data/chat")),
+        "seed": seed,
+        "batch_rows": settings.batch_rows,
+        "rank": settings.rank,
+        "optimizer": settings.optimizer,
+    }
     task = Task(train, val, settings.batch_rows, seed, steps, factor, identity, section="finetune")
     trainer = Trainer(run, engine, settings, run.param("guards"), task, Meter(backend, flops_per_token=None))
     untrained, _ = trainer.validate()
