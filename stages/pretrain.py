@@ -1,7 +1,7 @@
 """Train the decoder from scratch on the packed tokens, up to where the learning rate begins to fall (`decay`)."""
 
 from lib.pipeline.run import Run, stage
-from lib.trainers import checkpoints
+from lib.trainers import checkpoints, extension
 from lib.trainers.pretraining import Pretraining
 
 
@@ -10,27 +10,15 @@ def main(run: Run) -> None:
     seed, settings = run.param("seed"), run.param("pretrain")
     tokens, tokenizer = run.dep("data/tokens"), run.dep("models/tokenizer")
 
-    work = Pretraining(run, run.param("model"), settings, seed, tokens, tokenizer)
-    config, trainer = work.config, work.trainer
+    work = Pretraining(run, run.param("model"), settings, run.param("guards"), seed, tokens, tokenizer)
     run.log(
-        f"{config.parameters:,} parameters, {work.steps} steps of {settings.batch_tokens} tokens, "
+        f"{work.config.parameters:,} parameters, {work.steps} steps of {settings.batch_tokens} tokens, "
         f"{work.epochs:.2f} epochs"
     )
-    history = trainer.fit()
+    history = work.trainer.fit(extension.start(run, settings.extend_from, work.steps))
 
-    checkpoints.write(run.out("models/stable"), *trainer.checkpoint())
-    history.write(run)
-    run.metrics(
-        {
-            "parameters": config.parameters,
-            "flops_per_token": config.flops_per_token,
-            "tokens": trainer.tokens,
-            "epochs": round(work.epochs, 3),
-            "steps": work.steps,
-            "loss": round(history.train[-1]["loss"], 4),
-            "val_loss": round(history.val[-1]["loss"], 4),
-        }
-    )
+    checkpoints.write(run.out("models/stable"), *work.trainer.checkpoint())
+    work.write(run, history)
 
 
 if __name__ == "__main__":

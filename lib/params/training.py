@@ -26,6 +26,19 @@ class Model(Section):
 Precision = Literal["auto", "bf16", "fp32", "fp8"]
 
 
+class Guards(Section):
+    window: Annotated[int, Field(ge=16)]
+    sigma: Annotated[float, Field(gt=0)]
+    action: Literal["skip", "rollback"]
+    limit: Positive
+
+
+class Samples(Section):
+    every: Positive
+    tokens: Positive
+    prompts: list[Annotated[str, Field(min_length=1)]]
+
+
 class Optimization(Section):
     precision: Precision
     activation_checkpointing: bool
@@ -47,6 +60,7 @@ class Pretrain(Optimization):
     tokens: Positive
     batch_tokens: Positive
     extend_from: Commit | None
+    samples: Samples
 
 
 class Decay(Section):
