@@ -17,7 +17,7 @@ def main(run: Run) -> None:
     run.log(f"{steps} steps of {settings.batch_tokens} tokens" if steps else "no decay: the base is the stable model")
     history = work.trainer.fit(lambda: checkpoints.begin_anew(*checkpoints.read_result(stable)))
 
-    huggingface.save(work.model, tokenizer, run.out("models/base"))
+    huggingface.save(work.trained(), tokenizer, run.out("models/base"))
     work.write(run, history)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from lib.backends.precision import apply_precision
 from lib.backends.select import select_backend
 from lib.model.huggingface import copy_tokenizer
 from lib.pipeline.errors import SmeltError
@@ -15,6 +16,7 @@ from lib.pipeline.hashes import hash_path
 from lib.pipeline.run import Run, stage
 from lib.tokenizer.chat_template import END_OF_TURN, PAD, encode_chat
 from lib.trainers import lora
+from lib.trainers.activations import checkpoint_activations
 from lib.trainers.engine import TorchEngine
 from lib.trainers.live import Meter
 from lib.trainers.loader import Conversations
@@ -55,7 +57,10 @@ def main(run: Run) -> None:
 
     optimizers = for_finetuning(model, settings)
     backend = select_backend()
-    engine = TorchEngine(backend, Chat(model), optimizers, seed, compiles=False, say=run.log)
+    precision = apply_precision(model, backend, settings.precision)
+    if settings.activation_checkpointing:
+        checkpoint_activations(model)
+    engine = TorchEngine(backend, Chat(model), optimizers, seed, precision, compiles=False, say=run.log)
     decay_steps = round(steps * settings.decay_fraction)
     schedule = functools.partial(
         wsd, warmup_steps=settings.warmup_steps, stable_steps=steps - decay_steps, decay_steps=decay_steps
