@@ -18,7 +18,7 @@ def main(run: Run) -> None:
         run.log("no decay: the base is what pretrain gave")
     history = work.trainer.fit(lambda: checkpoints.begin_anew(*checkpoints.read_result(stable)))
 
-    huggingface.save(work.model, tokenizer, run.out("models/base"))
+    huggingface.save(work.trained(), tokenizer, run.out("models/base"))
     work.write(run, history)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from lib.backends.precision import apply_precision
 from lib.backends.select import select_backend
 from lib.model.huggingface import copy_tokenizer
 from lib.pipeline.errors import SmeltError
@@ -14,6 +15,7 @@ from lib.pipeline.hashes import hash_path
 from lib.pipeline.run import Run, stage
 from lib.tokenizer.chat_template import END_OF_TURN, PAD, encode_chat
 from lib.trainers import lora
+from lib.trainers.activations import checkpoint_activations
 from lib.trainers.engine import TorchEngine
 from lib.trainers.live import Meter
 from lib.trainers.loader import Conversations
@@ -56,7 +58,10 @@ def main(run: Run) -> None:
     for line in remarks(settings, backend):
         run.log(line)
     optimizers = for_finetuning(model, settings, backend)
-    engine = TorchEngine(backend, Chat(model), optimizers, seed, compiles=False, say=run.log)
+    precision = apply_precision(model, backend, settings.precision)
+    if settings.activation_checkpointing:
+        checkpoint_activations(model)
+    engine = TorchEngine(backend, Chat(model), optimizers, seed, precision, compiles=False, say=run.log)
     decay_steps = round(steps * settings.decay_fraction) if settings.schedule == "wsd" else 0
     factor = schedule(settings.schedule, settings.warmup_steps, steps - decay_steps, decay_steps)
     identity = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 
@@ -26,9 +26,10 @@ class Backend(ABC):
 
     Attributes:
         name: cpu, cuda, rocm, mps or mlx.
-        device: torch's name for it. For mlx, where torch computes what mlx does not.
+        device: torch's name for it.
         precisions: those that it multiplies matrices quickly in, of fp32, bf16 and fp8.
         collectives: torch's name for how processes on such devices exchange gradients; None where they cannot.
+        framework: whose engine trains on it.
         matrix_size: the side of a matrix that is large enough to keep the device busy.
         attention: the quickest way to compute attention, of lib.model.attention.WAYS.
     """
@@ -37,6 +38,7 @@ class Backend(ABC):
     device: torch.device
     precisions: tuple[str, ...]
     collectives: ClassVar[str | None]
+    framework: ClassVar[Literal["torch", "mlx"]] = "torch"
     matrix_size: ClassVar[int]
     attention: str = "sdpa"
 

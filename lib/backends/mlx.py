@@ -1,7 +1,7 @@
 """MLX: Apple's own arrays, on the GPU of Apple silicon, and on the processor elsewhere.
 
-lib/trainers/mlx_engine.py trains with it. What only torch does, such as LoRA and evaluation, runs on torch's device of
-the same machine.
+lib/trainers/mlx_engine.py trains with it. The rest of the line, such as LoRA and evaluation,
+runs on torch's device of the same machine.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from lib.pipeline.record import cpu_model, peak_kib
 
 class Mlx(Backend):
     name = "mlx"
+    framework = "mlx"
     collectives = None
 
     def __init__(self) -> None:
@@ -32,7 +33,9 @@ class Mlx(Backend):
         return cpu_model()
 
     def compilation(self) -> Compilation:
-        return Compilation(False, "off: torch's; MLX builds its own graph", possible=False)
+        if self._metal:
+            return Compilation(True, "on, MLX's own")
+        return Compilation(False, "off: on a processor, MLX calls a C++ compiler for each small piece")
 
     def memory_mib(self) -> float:
         return self._mx.get_peak_memory() / 2**20 if self._metal else peak_kib() / 1024

@@ -33,8 +33,11 @@ def present() -> dict[str, Callable[[], Backend]]:
     return {name: make for name, (make, here) in found.items() if here}
 
 
-def select_backend() -> Backend:
+def select_backend(mlx: bool = False) -> Backend:
     """The backend that SMELT_DEVICE names (cpu, cuda, rocm, mps, mlx), else the best one present.
+
+    Args:
+        mlx: whether the caller can train with MLX. The others get torch's best backend where mlx is asked for.
 
     Raises:
         SmeltError: an unknown name, or hardware that this machine or this build of torch does not have.
@@ -43,6 +46,8 @@ def select_backend() -> Backend:
     name = os.environ.get("SMELT_DEVICE") or next(iter(here))
     if name not in here:
         raise SmeltError(f"SMELT_DEVICE is {name!r}; this machine and this build of torch have: {', '.join(here)}")
+    if name == Mlx.name and not mlx:
+        name = next(iter(here))
     return here[name]()
 
 

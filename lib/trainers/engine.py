@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import resource
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
@@ -14,6 +13,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from lib.backends.backend import Backend
+from lib.backends.precision import Precision
+from lib.backends.select import compile_policy
 from lib.pipeline.errors import SmeltError
 from lib.trainers.loader import IGNORED, Batch
 from lib.trainers.optimizers import set_rates
@@ -75,18 +76,6 @@ def micro_batch_rows() -> int | None:
     return int(given)
 
 
-def compiling(policy: bool) -> bool:
-    """SMELT_COMPILE: 0 or 1; when it is unset, the backend's policy.
-
-    Raises:
-        SmeltError: it is something else.
-    """
-    given = os.environ.get("SMELT_COMPILE", "")
-    if given not in ("", "0", "1"):
-        raise SmeltError(f"SMELT_COMPILE is {given!r}; it is 0 or 1, or unset for what suits the device")
-    return policy if not given else given == "1"
-
-
 def _out_of_memory(error: RuntimeError) -> bool:
     # An allocation that the processor refuses has no class of its own.
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
@@ -97,6 +86,7 @@ class TorchEngine:
 
     Args:
         objective: gives the summed loss of (inputs, labels, documents); its `model` is what is trained.
+        precision: what `objective` was prepared for (lib/backends/precision.py).
         compiles: whether torch.compile serves this objective (its shapes are fixed).
         say: takes one line for the user.
     """
@@ -107,6 +97,7 @@ class TorchEngine:
         objective: nn.Module,
         optimizers: list[torch.optim.Optimizer],
         seed: int,
+        precision: Precision,
         compiles: bool,
         say: Callable[[str], None],
     ) -> None:
@@ -115,12 +106,14 @@ class TorchEngine:
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs time
         self._accelerator = Accelerator(
-            cpu=backend.name == "cpu", mixed_precision="bf16" if backend.bf16 else "no", rng_types=[]
+            cpu=backend.name == "cpu", mixed_precision="bf16" if precision.autocast else "no", rng_types=[]
         )
-        self._raw, self._optimizers, self._say = objective, optimizers, say
+        self._backend, self._raw, self._optimizers, self._say = backend, objective, optimizers, say
         self._names = {id(weight): name for name, weight in objective.model.named_parameters()}
         self._objective, *self._stepped = self._accelerator.prepare(objective, *optimizers)
-        self._compiled = compiles and compiling(getattr(backend, "compiles", False))
+        compilation = compile_policy(backend)
+        self._compiled = compiles and compilation.on
+        say(f"precision {precision.name}" + (f", compilation {compilation.reason}" if compiles else ""))
         if self._compiled:
             self._raw.compile(dynamic=False)
         self._rows = micro_batch_rows()
@@ -261,18 +254,14 @@ class TorchEngine:
         return states if device == "cpu" else {**states, device: torch.get_device_module(device).get_rng_state()}
 
     def _set_random(self, states: dict[str, Tensor]) -> None:
-        torch.set_rng_state(states["cpu"])
+        if "cpu" in states:  # MLX draws nothing and saves none
+            torch.set_rng_state(states["cpu"])
         device = self._accelerator.device.type
         if device != "cpu" and device in states:  # a run may go on on another kind of device
             torch.get_device_module(device).set_rng_state(states[device])
 
     def memory_mib(self) -> float:
-        device = self._accelerator.device.type
-        if device == "cuda":
-            return torch.cuda.max_memory_allocated() / 2**20
-        if device == "mps":
-            return torch.mps.driver_allocated_memory() / 2**20
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return self._backend.memory_mib()
 
 
 def _array(value: Tensor | int | float) -> np.ndarray:

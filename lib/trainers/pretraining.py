@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from tokenizers import Tokenizer
 
+from lib.backends.backend import Backend
+from lib.backends.precision import apply_precision
 from lib.backends.select import select_backend
 from lib.model.config import derive
 from lib.model.decoder import Decoder
@@ -17,7 +21,8 @@ from lib.pipeline.errors import SmeltError
 from lib.pipeline.hashes import hash_file, hash_path
 from lib.pipeline.run import Run
 from lib.trainers import laws
-from lib.trainers.engine import TorchEngine
+from lib.trainers.activations import checkpoint_activations
+from lib.trainers.engine import Engine, TorchEngine
 from lib.trainers.live import History, Meter
 from lib.trainers.loader import TokenBlocks
 from lib.trainers.loop import Task, Trainer
@@ -53,7 +58,7 @@ class Pretraining:
         vocab_size = json.loads((tokens / "index.json").read_text(encoding="utf-8"))["vocab_size"]
         self.config = derive(shape, vocab_size)
         self.settings = settings = laws.resolve(given, self.config)
-        backend = select_backend()
+        backend = select_backend(mlx=True)
         for line in (*laws.describe(given, self.config), *remarks(settings, backend)):
             run.log(line)
         rows, remainder = divmod(settings.batch_tokens, self.config.context_length)
@@ -70,9 +75,7 @@ class Pretraining:
         self.epochs = self.steps * rows / len(train)
         self.model = Decoder(self.config)
         self.model.initialise(seed)
-        self.model.attend_by(backend.attention)
-        optimizers = for_pretraining(self.model, settings, backend)
-        engine = TorchEngine(backend, NextToken(self.model), optimizers, seed, compiles=True, say=run.log)
+        self.engine = _engine(backend, self.model, settings, seed, run.log)
         task = Task(
             train,
             val,
@@ -92,7 +95,16 @@ class Pretraining:
             token_bytes=token_bytes(Tokenizer.from_file(str(tokenizer / "tokenizer.json"))),
             sampler=Sampler(tokenizer, settings.samples, self.config.context_length),
         )
-        self.trainer = Trainer(run, engine, settings, guards, task, Meter(backend, self.config.flops_per_token))
+        self.trainer = Trainer(run, self.engine, settings, guards, task, Meter(backend, self.config.flops_per_token))
+
+    def trained(self) -> Decoder:
+        """The decoder with the engine's weights, wherever those are."""
+        trained = Decoder(self.config)
+        weights = {name: torch.from_numpy(value) for name, value in self.engine.state().model.items()}
+        if self.config.tie_embeddings:
+            weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
+        trained.load_state_dict(weights)
+        return trained
 
     def write(self, run: Run, history: History) -> None:
         """The curves, what the model wrote on the way, and the metrics."""
@@ -109,3 +121,16 @@ class Pretraining:
                 "val_bits_per_byte": round(history.val[-1]["bits_per_byte"], 4),
             }
         )
+
+
+def _engine(backend: Backend, model: Decoder, settings: Pretrain, seed: int, say: Callable[[str], None]) -> Engine:
+    if backend.framework == "mlx":
+        from lib.trainers.mlx_engine import MlxEngine  # only where MLX is installed
+
+        return MlxEngine(backend, model, settings, say)
+    precision = apply_precision(model, backend, settings.precision)
+    model.attend_by(backend.attention)
+    if settings.activation_checkpointing:
+        checkpoint_activations(model)
+    optimizers = for_pretraining(model, settings, backend)
+    return TorchEngine(backend, NextToken(model), optimizers, seed, precision, compiles=True, say=say)

@@ -27,8 +27,9 @@ def _no_wishes(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", select.present())
 def test_every_backend_of_this_machine_answers(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SMELT_DEVICE", name)
-    backend = select_backend()
+    backend = select_backend(mlx=True)
     assert backend.name == name
+    assert select_backend().framework == "torch"
     assert backend.precisions[0] == "fp32"
     assert 0 < backend.memory_mib() < backend.total_memory_mib()
     assert name in backend.describe()
