@@ -187,8 +187,17 @@ class TorchEngine:
 
     def update(self, factor: float) -> None:
         set_rates(self._optimizers, factor)
-        for optimizer in self._stepped:
-            optimizer.step()
+        try:
+            for optimizer in self._stepped:
+                optimizer.step()
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+            raise SmeltError(
+                f"weights, gradients and the optimizer's states do not fit into the memory of the device "
+                f"({self.memory_mib():,.0f} MiB were in use); choose a smaller model.size, or an optimizer with states "
+                f"of 8 bits"
+            ) from None
         self.discard()
 
     def discard(self) -> None:

@@ -70,9 +70,10 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_used(tmp_path: Pat
     _flip(tmp_path / "run/step-00000015/state.json")
     again = trainer(tmp_path / "run", steps=20)
     again.fit()
-    assert [line for line in again._run.said if "damaged" in line] == again._run.said[:2]
-    assert "step-00000020 is damaged" in again._run.said[0]
-    assert "continuing from step 10" in again._run.said[2]
+    said = again._run.said[1:4]  # after what the engine says
+    assert "step-00000020 is damaged" in said[0]
+    assert "step-00000015 is damaged" in said[1]
+    assert "continuing from step 10" in said[2]
     assert (tmp_path / "run/damaged-step-00000020").is_dir()
     assert same(weights(whole), weights(again))
 

@@ -154,14 +154,14 @@ def test_a_spiking_batch_is_as_if_it_had_not_been_there(tmp_path: Path) -> None:
     assert run.report()["guards"] == {"not_finite": 0, "spikes": 1, "roll_backs": 0, "loss_fell": True}
     assert [row["step"] for row in history.train] == [step for step in range(1, 61) if step != 46]
     assert run.tokens == 59 * 8 * 16
-    assert "left out" in run._run.said[0]
+    assert sum("left out" in line for line in run._run.said) == 1
 
 
 def test_a_roll_back_passes_over_the_batches_since_the_checkpoint(tmp_path: Path) -> None:
     rolling = GUARDS.model_copy(update={"action": "rollback"})
     run = trainer(tmp_path / "one", Spiking(spike=47), steps=60, guards=rolling)
     history = run.fit()
-    assert "rolled back from step 47 to 45" in run._run.said[1]
+    assert "rolled back from step 47 to 45" in run._run.said
     assert [row["step"] for row in history.train] == list(range(1, 61))
 
     class PassingOver(Counting):

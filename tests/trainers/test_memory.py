@@ -17,17 +17,19 @@ from tests.workspace import ROOT
 PROGRAM = """
 import resource, sys
 import numpy as np, torch
+from lib.backends.precision import Precision
 from lib.backends.select import select_backend
 from lib.pipeline.errors import SmeltError
 from lib.trainers.engine import TorchEngine
 from lib.trainers.loader import Batch
 
-ROWS, LENGTH, VOCAB = 64, 16, 32768  # fp32 logits of a row: 2 MiB
+ROWS, LENGTH, VOCAB, WIDTH = {rows}, {length}, 32768, {width}  # fp32 logits of a row of 16: 2 MiB
 
 class Objective(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        self.model = torch.nn.Sequential(torch.nn.Embedding(VOCAB, 4), torch.nn.Dropout(0.5), torch.nn.Linear(4, VOCAB))
+        inner, outer = torch.nn.Embedding(VOCAB, WIDTH), torch.nn.Linear(WIDTH, VOCAB)
+        self.model = torch.nn.Sequential(inner, torch.nn.Dropout(0.5), outer)
 
     def forward(self, inputs, labels, documents):
         logits = self.model(inputs)
@@ -38,7 +40,9 @@ objective = Objective()
 optimizer = torch.optim.AdamW(objective.parameters(), lr=1e-3)
 optimizer.param_groups[0]["peak"] = 1e-3
 said = []
-engine = TorchEngine(select_backend(), objective, [optimizer], seed=1, compiles=False, say=said.append)
+fp32 = Precision("fp32", None)
+engine = TorchEngine(select_backend(), objective, [optimizer], 1, fp32, compiles=False, say=said.append)
+said.clear()
 tokens = np.random.default_rng(0).integers(0, VOCAB, (ROWS, LENGTH + 1))
 batch = Batch(tokens[:, :-1], tokens[:, 1:], np.zeros((ROWS, LENGTH), np.int32))
 small = Batch(*(part[:1, :2] for part in batch))
@@ -52,21 +56,28 @@ try:
     for _ in range(2):
         losses.append(engine.gradient(batch, ROWS * LENGTH))
         engine.discard()
+    engine.gradient(batch, ROWS * LENGTH)
+    engine.update(1.0)
 except SmeltError as error:
     sys.exit(f"refused: {error}")
 print(*said, losses[0].hex(), sep=chr(10))
 """
 
 
-def run(mib: int, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(
+    mib: int, rows: int = 64, length: int = 16, width: int = 4, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    program = PROGRAM
+    for name, value in {"mib": mib, "rows": rows, "length": length, "width": width}.items():
+        program = program.replace(f"{{{name}}}", str(value))
     return subprocess.run(
-        [sys.executable, "-c", PROGRAM.replace("{mib}", str(mib))], cwd=ROOT, text=True, capture_output=True,
+        [sys.executable, "-c", program], cwd=ROOT, text=True, capture_output=True,
         env={**os.environ, "SMELT_DEVICE": "cpu", "OMP_NUM_THREADS": "1", **environment},
     )  # fmt: skip
 
 
 def test_auto_goes_on_with_what_fits_and_a_fixed_size_is_refused_with_it() -> None:
-    auto = run(250)
+    auto = run(300)
     assert auto.returncode == 0, auto.stderr
     said, loss = auto.stdout.splitlines()  # once, though there were two steps
     found = re.fullmatch(
@@ -76,7 +87,7 @@ def test_auto_goes_on_with_what_fits_and_a_fixed_size_is_refused_with_it() -> No
     assert rows < 64
     assert pieces == -(-64 // rows)
 
-    fixed = run(250, SMELT_MICRO_BATCH="64")
+    fixed = run(300, SMELT_MICRO_BATCH="64")
     assert fixed.returncode == 1
     assert "refused: a micro-batch of 64 rows does not fit into the memory of the device" in fixed.stderr
     assert f"Set SMELT_MICRO_BATCH={rows}," in fixed.stderr
@@ -86,9 +97,15 @@ def test_auto_goes_on_with_what_fits_and_a_fixed_size_is_refused_with_it() -> No
 
 
 def test_a_single_row_that_does_not_fit_is_refused() -> None:
-    done = run(10)
-    assert "refused: a single row of 16 tokens does not fit into the memory of the device" in done.stderr
+    done = run(20, length=1024)  # logits of 128 MiB
+    assert "refused: a single row of 1024 tokens does not fit into the memory of the device" in done.stderr
     assert "model.context_length" in done.stderr
+
+
+def test_states_of_the_optimizer_that_do_not_fit_are_named() -> None:
+    done = run(200, width=512, rows=1)  # weights of 128 MiB, moments of 256
+    assert "refused: weights, gradients and the optimizer's states do not fit" in done.stderr
+    assert "model.size" in done.stderr
 
 
 @pytest.mark.parametrize("value", ["0", "many", "-3", "1.5"])

@@ -58,6 +58,7 @@ def make_workspace(root: Path, **changes: dict[str, Any]) -> Workspace:
         shutil.copy(ROOT / name, root / name)
     workspace = Workspace(root)
     workspace.environment |= {"OMP_NUM_THREADS": "1", "SMELT_DEVICE": "cpu"}
+    workspace.environment.setdefault("SMELT_COMPILE", "0")  # half a minute for each new shape
     workspace.run("git", "init", "--quiet", "--initial-branch=main")
     workspace.dvc("init", "--quiet")
     workspace.commit("a small project")
