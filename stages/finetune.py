@@ -1,6 +1,5 @@
 """Fine-tune the base model on conversations with LoRA; write the adapter alone and the merged chat model."""
 
-import functools
 import json
 import math
 import shutil
@@ -22,8 +21,8 @@ from lib.trainers.live import Meter
 from lib.trainers.loader import Conversations
 from lib.trainers.loop import Task, Trainer
 from lib.trainers.objectives import Chat
-from lib.trainers.optimizers import for_finetuning
-from lib.trainers.schedules import wsd
+from lib.trainers.optimizers import for_finetuning, remarks
+from lib.trainers.schedules import schedule
 
 
 def read_conversations(path: Path, tokenizer: Tokenizer, longest: int) -> tuple[Conversations, int]:
@@ -55,18 +54,25 @@ def main(run: Run) -> None:
     trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     run.log(f"{trainable:,} trainable parameters, {len(train)} conversations ({too_long} too long), {steps} steps")
 
-    optimizers = for_finetuning(model, settings)
     backend = select_backend()
+    for line in remarks(settings, backend):
+        run.log(line)
+    optimizers = for_finetuning(model, settings, backend)
     precision = apply_precision(model, backend, settings.precision)
     if settings.activation_checkpointing:
         checkpoint_activations(model)
     engine = TorchEngine(backend, Chat(model), optimizers, seed, precision, compiles=False, say=run.log)
-    decay_steps = round(steps * settings.decay_fraction)
-    schedule = functools.partial(
-        wsd, warmup_steps=settings.warmup_steps, stable_steps=steps - decay_steps, decay_steps=decay_steps
-    )
-    identity = {"base": hash_path(base), "seed": seed, "batch_rows": settings.batch_rows, "rank": settings.rank}
-    task = Task(train, val, settings.batch_rows, seed, steps, schedule, identity, section="finetune")
+    decay_steps = round(steps * settings.decay_fraction) if settings.schedule == "wsd" else 0
+    factor = schedule(settings.schedule, settings.warmup_steps, steps - decay_steps, decay_steps)
+    identity = {
+        "base": hash_path(base),
+        "chat": hash_path(run.dep("data/chat")),
+        "seed": seed,
+        "batch_rows": settings.batch_rows,
+        "rank": settings.rank,
+        "optimizer": settings.optimizer,
+    }
+    task = Task(train, val, settings.batch_rows, seed, steps, factor, identity, section="finetune")
     trainer = Trainer(run, engine, settings, run.param("guards"), task, Meter(backend, flops_per_token=None))
     untrained, _ = trainer.validate()
     history = trainer.fit()

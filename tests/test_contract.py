@@ -34,7 +34,7 @@ ARROWS = {
     "tokenizer": {"text"},
     "model": set(),
     "backends": set(),
-    "trainers": {"model", "backends"},
+    "trainers": {"model", "backends", "tokenizer"},
     "evals": {"model", "backends", "text", "tokenizer"},
     "export": {"model"},
     "rag": {"text"},

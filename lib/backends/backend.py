@@ -31,6 +31,7 @@ class Backend(ABC):
         collectives: torch's name for how processes on such devices exchange gradients; None where they cannot.
         framework: whose engine trains on it.
         matrix_size: the side of a matrix that is large enough to keep the device busy.
+        attention: the quickest way to compute attention, of lib.model.attention.WAYS.
     """
 
     name: ClassVar[str]
@@ -39,6 +40,7 @@ class Backend(ABC):
     collectives: ClassVar[str | None]
     framework: ClassVar[Literal["torch", "mlx"]] = "torch"
     matrix_size: ClassVar[int]
+    attention: str = "sdpa"
 
     @property
     def bf16(self) -> bool:

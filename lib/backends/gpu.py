@@ -30,6 +30,8 @@ class Gpu(Backend):
         bf16 = ("bf16",) if torch.cuda.is_bf16_supported(including_emulation=False) else ()
         self.precisions = ("fp32", *bf16, *(("fp8",) if self._has_fp8() else ()))
         self._power = self._meter()
+        # FlexAttention without compilation holds all scores of all heads.
+        self.attention = "flex" if self.compilation().on else "sdpa"
 
     @abstractmethod
     def _has_fp8(self) -> bool:

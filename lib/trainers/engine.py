@@ -115,7 +115,7 @@ class TorchEngine:
         self._compiled = compiles and compilation.on
         say(f"precision {precision.name}" + (f", compilation {compilation.reason}" if compiles else ""))
         if self._compiled:
-            self._objective.compile(dynamic=False)
+            self._raw.compile(dynamic=False)
         self._rows = micro_batch_rows()
         self._tokens = START_TOKENS.get(backend.name, START_TOKENS_ELSEWHERE)  # of a micro-batch, at most
 

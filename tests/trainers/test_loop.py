@@ -15,7 +15,7 @@ from lib.backends.cpu import Cpu
 from lib.backends.precision import Precision
 from lib.model.config import ModelConfig
 from lib.model.decoder import Decoder
-from lib.params.training import Guards, Pretrain, Samples
+from lib.params.training import Guards, Lion, Muon, Pretrain, Samples
 from lib.pipeline.errors import SmeltError
 from lib.trainers.engine import TorchEngine
 from lib.trainers.live import Meter
@@ -34,6 +34,8 @@ SETTINGS = Pretrain(
     precision="fp32", activation_checkpointing=False,
     tokens=1, batch_tokens=1, extend_from=None, optimizer="muon", learning_rate=1e-2, embedding_learning_rate=1e-2,
     head_learning_rate=1e-2, betas=(0.9, 0.95), weight_decay=0.1, clip_norm=1.0, warmup_steps=2,
+    muon=Muon(momentum=(0.85, 0.95), momentum_steps=10, iterations=5), lion=Lion(betas=(0.9, 0.99)), cautious=True,
+    schedule="wsd",
     samples=Samples(every=1, tokens=1, prompts=[]), checkpoint_every=5, log_every=1, validate_every=10, validate_rows=4,
 )  # fmt: skip
 
@@ -76,7 +78,7 @@ def trainer(
     engine = TorchEngine(
         CPU,
         NextToken(model),
-        for_pretraining(model, settings),
+        for_pretraining(model, settings, CPU),
         seed=3,
         precision=Precision("fp32", None),
         compiles=True,
@@ -101,8 +103,13 @@ def test_it_learns_to_count(tmp_path: Path) -> None:
     assert history.val[-1]["loss"] < 0.5
 
 
-@pytest.mark.parametrize(("stop_at", "optimizer"), [(5, "muon"), (7, "adamw"), (19, "muon")])
-def test_a_stopped_run_ends_in_the_same_bits(tmp_path: Path, stop_at: int, optimizer: str) -> None:
+@pytest.mark.parametrize(
+    ("stop_at", "number", "optimizer"),
+    [(5, signal.SIGTERM, "muon"), (7, signal.SIGINT, "adamw"), (19, signal.SIGTERM, "muon")],
+)
+def test_a_stopped_run_ends_in_the_same_bits(
+    tmp_path: Path, stop_at: int, number: signal.Signals, optimizer: str
+) -> None:
     whole = trainer(tmp_path / "whole", optimizer=optimizer)
     whole.fit()
 
@@ -112,12 +119,13 @@ def test_a_stopped_run_ends_in_the_same_bits(tmp_path: Path, stop_at: int, optim
         def rows(self, indices: np.ndarray) -> Batch:
             Stops.calls += 1
             if Stops.calls == stop_at:
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), number)
             return super().rows(indices)
 
     with pytest.raises(SystemExit) as stopped:
         trainer(tmp_path / "stopped", Stops(), optimizer=optimizer).fit()
-    assert stopped.value.code == 143
+    assert stopped.value.code == 128 + number
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     resumed = trainer(tmp_path / "stopped", optimizer=optimizer)
     resumed.fit()
     assert any("continuing from step" in line for line in resumed._run.said)
@@ -171,7 +179,7 @@ def test_padding_changes_nothing(tmp_path: Path) -> None:
     short, long = ([1, 2, 3, 4], [False, True, True, True]), (list(range(12)), [True] * 12)
     together = Conversations([short, long], pad_token_id=0)
     run = trainer(tmp_path, together)
-    padded, alone = Batch(*(part[:1] for part in together.rows(np.array([0, 1])))), Conversations([short], 0)
+    padded, alone = Batch(*(part[1:] for part in together.rows(np.array([0, 1])))), Conversations([short], 0)
     assert (padded.labels != IGNORED).sum() == 3
     assert run._engine.loss_sum(padded) == pytest.approx(run._engine.loss_sum(alone.rows(np.array([0]))), rel=1e-6)
 
