@@ -64,7 +64,7 @@ queue: setup ## run the experiments that QUEUE=1 put off, in the background
 	@$(BIN)/dvc queue start
 	@echo "Follow them with: $(BIN)/dvc queue status, $(BIN)/dvc exp show"
 
-preset: setup ## lay a preset over params.yaml: make preset NAME=smoke
+preset: setup ## lay presets over params.yaml: make preset NAME=smoke, or NAME="3b 2x5090"
 	@$(BIN)/python -m lib.preset $(NAME)
 
 align: setup ## after adding a source by hand: list it in dvc.yaml

@@ -1,4 +1,5 @@
-"""Presets: overlays on params.yaml, one per machine, goal or dataset. `make preset NAME=smoke` lays one over it.
+"""Presets: overlays on params.yaml, one per size, machine, goal or dataset. `make preset NAME=smoke` lays one over it,
+`make preset NAME="3b 2x5090"` two, in order.
 
 The result is plain params.yaml, comments kept: `git diff` shows what changed, `git checkout params.yaml` takes it back.
 A preset may bring sources of its own; dvc.yaml is then brought in line (see lib/align.py).
@@ -103,16 +104,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="make preset", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("name", choices=presets, help="a file of presets/")
-    name, params = parser.parse_args().name, Path("params.yaml")
+    parser.add_argument("names", nargs="+", choices=presets, metavar="name", help=f"of presets/: {', '.join(presets)}")
+    names, params = parser.parse_args().names, Path("params.yaml")
+    before = params.read_bytes()
     try:
-        apply(params, read_yaml(Path("presets") / f"{name}.yaml"))
+        for name in names:
+            apply(params, read_yaml(Path("presets") / f"{name}.yaml"))
         now = load(params)
         aligned = align(Path("dvc.yaml"), now.sources)
     except ParamsError as error:
+        params.write_bytes(before)
         sys.exit(f"preset {name}: error: {error}")
     files = "params.yaml dvc.yaml" if aligned else "params.yaml"
-    print(f"params.yaml now has the preset {name}; `git diff {files}` shows it, `make repro` runs it")
+    print(f"params.yaml now has {', '.join(names)}; `git diff {files}` shows it, `make repro` runs it")
     used = [(key, source.licence, 0, "") for key, source in now.sources.items() if source.weight]
     for refused in refuse(used, now.licences.allow):
         print(

@@ -50,7 +50,7 @@ class MlxEngine:
         set_weights(self._model, {name: weight.detach().cpu().numpy() for name, weight in model.named_parameters()})
         self._weights = weights(self._model)
         shapes = {name: weight.shape for name, weight in self._weights.items()}
-        self._optimizer = Optimizer(rules(shapes, settings), settings)
+        self._optimizer = Optimizer(rules(shapes, settings), settings, mx.bfloat16 if backend.bf16 else mx.float32)
         self._gradient: Arrays = {}
         self._random: dict[str, np.ndarray] = {}  # torch's, of a run that began there: nothing here is drawn
         differentiate = mx.value_and_grad(self._loss)

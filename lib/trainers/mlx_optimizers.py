@@ -13,9 +13,10 @@ import mlx.core as mx
 
 from lib.params.training import Pretrain
 from lib.pipeline.errors import SmeltError
-from lib.trainers.optimizers import _COEFFICIENTS, _ITERATIONS
+from lib.trainers.muon import POLYNOMIALS
 
 EPS = 1e-8  # torch's, of AdamW
+TINY = 1.1754944e-38  # the smallest normal number of fp32
 
 State = dict[str, mx.array]
 
@@ -47,26 +48,26 @@ def rules(shapes: dict[str, tuple[int, ...]], settings: Pretrain) -> dict[str, R
     return {name: rule(name, shape) for name, shape in shapes.items()}
 
 
-def orthogonalise(x_KMN: mx.array) -> mx.array:
-    """As in lib/trainers/optimizers.py, of matrices with a Frobenius norm of 1, or 0."""
-    wide_KMN = x_KMN.swapaxes(1, 2) if x_KMN.shape[1] > x_KMN.shape[2] else x_KMN
-    a, b, c = _COEFFICIENTS
-    for _ in range(_ITERATIONS):
-        gram_KMM = wide_KMN @ wide_KMN.swapaxes(1, 2)
-        wide_KMN = a * wide_KMN + (b * gram_KMM + c * gram_KMM @ gram_KMM) @ wide_KMN
-    return wide_KMN.swapaxes(1, 2) if x_KMN.shape[1] > x_KMN.shape[2] else wide_KMN
+def orthogonalise(x_KMN: mx.array, iterations: int) -> mx.array:
+    """As in lib/trainers/muon.py."""
+    tall = x_KMN.shape[1] > x_KMN.shape[2]
+    for a, b, c in POLYNOMIALS[iterations]:
+        gram = x_KMN.swapaxes(1, 2) @ x_KMN if tall else x_KMN @ x_KMN.swapaxes(1, 2)
+        polynomial = b * gram + c * (gram @ gram)
+        x_KMN = a * x_KMN + (x_KMN @ polynomial if tall else polynomial @ x_KMN)
+    return x_KMN
 
 
 class Optimizer:
     """Updates weights by name.
 
     Args:
-        settings: betas and the optimizer's other numbers.
-        momentum: Muon's.
+        settings: betas, momentum and the optimizers' other numbers.
+        dtype: of Muon's orthogonalisation.
     """
 
-    def __init__(self, rules: dict[str, Rule], settings: Pretrain, momentum: float = 0.95) -> None:
-        self._rules, self._settings, self._momentum = rules, settings, momentum
+    def __init__(self, rules: dict[str, Rule], settings: Pretrain, dtype: mx.Dtype) -> None:
+        self._rules, self._settings, self._dtype = rules, settings, dtype
         self.state: dict[str, State] = {}
 
     def update(self, weights: State, gradients: State, factor: float) -> State:
@@ -80,6 +81,12 @@ class Optimizer:
             updated |= self._muon(names, weights, gradients, factor)
         return {name: updated[name] for name in weights}
 
+    def _decayed(self, weight: mx.array, direction: mx.array, amount: float) -> mx.array:
+        """Less the share `amount`; cautious: only where what will be subtracted has the sign of the weight."""
+        if not amount:
+            return weight
+        return weight - amount * (mx.where(direction * weight >= 0, weight, 0) if self._settings.cautious else weight)
+
     def _adamw(self, name: str, weight: mx.array, gradient: mx.array, rule: Rule, factor: float) -> mx.array:
         first, second = self._settings.betas
         state = self.state.get(name) or {
@@ -91,7 +98,8 @@ class Optimizer:
         self.state[name] = {"step": mx.array(float(step)), "exp_avg": average, "exp_avg_sq": square}
         rate = rule.peak * factor
         denominator = mx.sqrt(square) / math.sqrt(1 - second**step) + EPS
-        return weight * (1 - rate * rule.weight_decay) - rate / (1 - first**step) * average / denominator
+        weight = self._decayed(weight, average, rate * rule.weight_decay)
+        return weight - rate / (1 - first**step) * average / denominator
 
     def _alike(self, weights: State) -> Iterator[list[str]]:
         """Names of Muon's matrices, those of one shape together."""
@@ -101,22 +109,24 @@ class Optimizer:
                 shapes.setdefault(weight.shape, []).append(name)
         yield from shapes.values()
 
+    def _mixed(self, name: str, gradient: mx.array) -> mx.array:
+        """Count the step of a weight, and mix its gradient with the average of the ones before."""
+        state = self.state.get(name) or {"step": mx.array(0.0), "momentum": mx.zeros_like(gradient)}
+        step, (first, last) = state["step"].item(), self._settings.muon.momentum
+        momentum = first + (last - first) * min(1.0, step / max(1, self._settings.muon.momentum_steps))
+        average = state["momentum"] + (1 - momentum) * (gradient - state["momentum"])
+        self.state[name] = {"step": mx.array(step + 1), "momentum": average}
+        return gradient + momentum * (average - gradient)
+
     def _muon(self, names: list[str], weights: State, gradients: State, factor: float) -> State:
-        averages = []
-        for name in names:
-            state = self.state.get(name) or {"momentum": mx.zeros_like(weights[name])}
-            average = state["momentum"] + (1 - self._momentum) * (gradients[name] - state["momentum"])
-            self.state[name] = {"momentum": average}
-            averages.append(average)
-        x_KMN = mx.stack(
-            [g + self._momentum * (m - g) for g, m in zip((gradients[name] for name in names), averages, strict=True)]
-        )
+        x_KMN = mx.stack([self._mixed(name, gradients[name]) for name in names])
         norms_K11 = mx.sqrt((x_KMN * x_KMN).sum(axis=(1, 2), keepdims=True))
-        x_KMN = orthogonalise(x_KMN / (norms_K11 + 1e-7))
+        x_KMN = (x_KMN / mx.maximum(norms_K11, TINY)).astype(self._dtype)
+        x_KMN = orthogonalise(x_KMN, self._settings.muon.iterations).astype(mx.float32)
         rule = self._rules[names[0]]
         rate = rule.peak * factor
         scale = rate * math.sqrt(max(1.0, x_KMN.shape[1] / x_KMN.shape[2]))
         return {
-            name: weights[name] * (1 - rate * rule.weight_decay) - scale * update
+            name: self._decayed(weights[name], update, rate * rule.weight_decay) - scale * update
             for name, update in zip(names, x_KMN, strict=True)
         }
