@@ -12,7 +12,8 @@ def main(run: Run) -> None:
     model = run.dep("models/chat")
     settings = run.param(f"export.{run.item}")
     stages = [
-        json.loads(run.dep(f"reports/{name}/lineage.json").read_text()) for name in ("mix", "pretrain", "finetune")
+        json.loads(run.dep(f"reports/{name}/lineage.json").read_text())
+        for name in ("mix", "pretrain", "decay", "finetune")
     ]
     mixture = json.loads(run.dep("reports/mix/metrics.json").read_text())["mix"]["sources"]
     lineage = combine(stages, mixture)

@@ -1,5 +1,6 @@
 """Fine-tune the base model on conversations with LoRA; write the adapter alone and the merged chat model."""
 
+import functools
 import json
 import math
 import shutil
@@ -10,13 +11,16 @@ from tokenizers import Tokenizer
 from lib.backends.select import select_backend
 from lib.model.huggingface import copy_tokenizer
 from lib.pipeline.errors import SmeltError
+from lib.pipeline.hashes import hash_path
 from lib.pipeline.run import Run, stage
 from lib.tokenizer.chat_template import END_OF_TURN, PAD, encode_chat
 from lib.trainers import lora
+from lib.trainers.engine import TorchEngine
 from lib.trainers.loader import Conversations
-from lib.trainers.loop import Trainer
-from lib.trainers.objectives import transformers_logits
+from lib.trainers.loop import Task, Trainer
+from lib.trainers.objectives import Chat
 from lib.trainers.optimizers import for_finetuning
+from lib.trainers.schedules import wsd
 
 
 def read_conversations(path: Path, tokenizer: Tokenizer, longest: int) -> tuple[Conversations, int]:
@@ -48,10 +52,15 @@ def main(run: Run) -> None:
     trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     run.log(f"{trainable:,} trainable parameters, {len(train)} conversations ({too_long} too long), {steps} steps")
 
-    trainer = Trainer(
-        run, select_backend(), model, for_finetuning(model, settings), transformers_logits, settings, train, val,
-        steps, settings.batch_rows, seed,
-    )  # fmt: skip
+    optimizers = for_finetuning(model, settings)
+    engine = TorchEngine(select_backend(), Chat(model), optimizers, seed, compiles=False, say=run.log)
+    decay_steps = round(steps * settings.decay_fraction)
+    schedule = functools.partial(
+        wsd, warmup_steps=settings.warmup_steps, stable_steps=steps - decay_steps, decay_steps=decay_steps
+    )
+    identity = {"base": hash_path(base), "seed": seed, "batch_rows": settings.batch_rows, "rank": settings.rank}
+    task = Task(train, val, settings.batch_rows, seed, steps, schedule, identity)
+    trainer = Trainer(run, engine, settings, task)
     untrained = trainer.validate()
     history = trainer.fit()
 

@@ -37,6 +37,7 @@ def main(run: Run) -> None:
         "encode": run.param("encode"),
         "model": run.param("model"),
         "pretrain": run.param("pretrain"),
+        "decay": run.param("decay"),
         "chat": run.param("chat"),
         "finetune": run.param("finetune"),
         "evaluate": run.param("evaluate"),

@@ -117,7 +117,7 @@ def test_a_second_writer_is_refused(line: Workspace) -> None:
     assert "stopped by SIGTERM" in output
     assert "Traceback" not in output
     shutil.rmtree(line.folder / ".scratch/pretrain")
-    line.set({"pretrain": {"learning_rate": RATE, "tokens": 40960}})
+    line.set({"pretrain": {"learning_rate": RATE, "tokens": 20480}})
     assert line.repro() == set()
 
 

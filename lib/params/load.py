@@ -16,7 +16,7 @@ from lib.params.clean import CleanRules
 from lib.params.results import Evaluate, Export, Index
 from lib.params.sources import Licences, Package, Source
 from lib.params.text import Chat, Dedup, Encode, Mix, Pii, Tokenizer
-from lib.params.training import Finetune, Model, Pretrain
+from lib.params.training import Decay, Finetune, Model, Pretrain
 from lib.params.values import Name, Section
 
 
@@ -37,6 +37,7 @@ class Params(Section):
     encode: Encode
     model: Model
     pretrain: Pretrain
+    decay: Decay
     chat: Chat
     finetune: Finetune
     evaluate: Evaluate

@@ -1,4 +1,4 @@
-"""`model`, `pretrain` and `finetune`."""
+"""`model`, `pretrain`, `decay` and `finetune`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lib.params.values import Name, NotNegative, Positive, Rate, Section, Share
+from lib.params.values import Commit, Name, NotNegative, Positive, Rate, Section, Share
 
 
 class Model(Section):
@@ -24,14 +24,12 @@ class Model(Section):
 
 
 class Optimization(Section):
-    micro_batch: Positive
     optimizer: Literal["muon", "adamw"]
     learning_rate: Annotated[float, Field(gt=0, le=1)]
     betas: tuple[Rate, Rate]
     weight_decay: Annotated[float, Field(ge=0, lt=1)]
     clip_norm: Annotated[float, Field(gt=0)]
     warmup_steps: NotNegative
-    decay_fraction: Share
     checkpoint_every: Positive
     log_every: Positive
     validate_every: Positive
@@ -43,6 +41,11 @@ class Pretrain(Optimization):
     head_learning_rate: Annotated[float, Field(gt=0, le=1)]
     tokens: Positive
     batch_tokens: Positive
+    extend_from: Commit | None
+
+
+class Decay(Section):
+    fraction: Annotated[float, Field(ge=0, lt=1)]
 
 
 class Finetune(Optimization):
@@ -51,3 +54,4 @@ class Finetune(Optimization):
     dropout: Annotated[float, Field(ge=0, lt=1)]
     epochs: Positive
     batch_rows: Positive
+    decay_fraction: Share

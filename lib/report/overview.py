@@ -14,7 +14,7 @@ from lib.report.results import MODELS, Results
 
 def summary(results: Results, name: str, reference: str, runs: Sequence[Mapping[str, Any]]) -> Summary:
     """The model called `name`, measured against `reference`; `runs` are the run records of all stages."""
-    pretrain, finetune, encoded = (results.metrics(stage) for stage in ("pretrain", "finetune", "encode"))
+    pretrain, finetune, encoded = (results.metrics(stage) for stage in ("decay", "finetune", "encode"))
     base, chat, other = (results.metrics("evaluate", model) for model in MODELS)
     bits = base["bits_per_byte"]["overall"]
     below_unigram = below(bits["value"], encoded["baselines"]["unigram_bits_per_byte"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from lib.report import charts
@@ -9,15 +11,16 @@ from lib.report.formats import NONE, compact, count
 from lib.report.page import Column, Details, Figure, Figures, Section, Table
 from lib.report.results import Results
 
-TITLES = {"pretrain": "Pretraining", "finetune": "Fine-tuning"}
+# Title -> the stages whose curves are one after the other.
+PARTS = {"Pretraining": ("pretrain", "decay"), "Fine-tuning": ("finetune",)}
 
 
 def curves(results: Results) -> Section:
     """Training and validation loss of pretraining and fine-tuning, in nats per token."""
     figures, details, rows = [], [], []
-    for stage, title in TITLES.items():
-        train, val = results.curve(stage, "train"), results.curve(stage, "val")
-        metrics = results.metrics(stage)
+    for title, stages in PARTS.items():
+        train, val = (_joined(results, stages, name) for name in ("train", "val"))
+        metrics = results.metrics(stages[-1])
         first, last = train["loss"].iloc[0], train["loss"].iloc[-1]
         best = val["loss"].min()
         label = (
@@ -31,7 +34,7 @@ def curves(results: Results) -> Section:
                 count(metrics["steps"]),
                 compact(metrics["tokens"]),
                 f"{first:.3f}",
-                f"{metrics['loss']:.3f}",
+                f"{last:.3f}",
                 f"{metrics['val_loss']:.3f}",
                 f"{best:.3f}",
             ]
@@ -40,6 +43,12 @@ def curves(results: Results) -> Section:
     titles = ("steps", "tokens", "first loss", "final loss", "final val. loss", "best val. loss")
     table = Table("Training, losses in nats per token", [Column("stage"), *map(Column, titles)], rows)
     return Section("training", "How it learnt", [Figures(figures), table, Details("Every validation", details)])
+
+
+def _joined(results: Results, stages: Sequence[str], name: str) -> pd.DataFrame:
+    """The curves of stages that go on from each other, as one."""
+    curves = pd.concat([results.curve(stage, name) for stage in stages], ignore_index=True)
+    return curves.drop_duplicates("step", ignore_index=True)
 
 
 def _validations(title: str, train: pd.DataFrame, val: pd.DataFrame) -> Table:

@@ -1,9 +1,12 @@
-"""Checkpoints that are whole or absent: written aside, synced, renamed; the last few kept.
+"""Checkpoints that are whole or absent: written aside, synced, renamed; the last few kept; damage found by checksums.
 
 <folder>/step-00000200/
-    model.safetensors        trained weights
-    optimizer.safetensors    <optimizer>.<weight>.<name of the state>, and the state of the random generator
-    state.json               step, history, and what else the loop has to remember
+    model.safetensors        the trained weights, by name
+    optimizer.safetensors    <weight>.<name of the state>
+    random.safetensors       the random generator of each device
+    state.json               the step and what else the loop remembers; the sha256 of the files above and of itself
+
+Nothing in one is of a framework, a backend or a number of devices: whatever engine reads the names can go on from it.
 """
 
 from __future__ import annotations
@@ -11,18 +14,83 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from lib.pipeline.errors import SmeltError
+from lib.pipeline.hashes import hash_file, hash_value
+from lib.trainers.engine import State
 
 KEEP = 3
 
+Record = dict[str, Any]  # what the loop remembers: numbers, lists and texts. `step` is how many steps are done
 
-def _trained(model: nn.Module) -> dict[str, Tensor]:
-    return {name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad}
+
+class DamagedError(Exception):
+    """A checkpoint that is not what was written."""
+
+
+def write(folder: Path, state: State, record: Record) -> None:
+    """Write a checkpoint into the folder, which is not there yet."""
+    folder.mkdir(parents=True)
+    parts = {f"{name}.safetensors": arrays for name, arrays in state._asdict().items()}
+    for name, arrays in parts.items():
+        save_file(arrays, folder / name)
+    sums = {name: hash_file(folder / name) for name in parts}
+    text = json.dumps({"record": record, "sha256": {**sums, "record": hash_value(record)}}, indent=1)
+    (folder / "state.json").write_text(text + "\n", encoding="utf-8")
+
+
+def read(folder: Path) -> tuple[State, Record]:
+    """The checkpoint in a folder.
+
+    Raises:
+        DamagedError: a file is missing, cut short or changed.
+    """
+    try:
+        content = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        record, sums = content["record"], dict(content["sha256"])
+        if hash_value(record) != sums.pop("record"):
+            raise DamagedError("state.json is not what was written")
+        for name, digest in sums.items():
+            if hash_file(folder / name) != digest:
+                raise DamagedError(f"{name} is not what was written")
+        return State(*(load_file(folder / f"{name}.safetensors") for name in State._fields)), record
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise DamagedError(f"{type(error).__name__}: {error}") from None
+
+
+def read_whole(folder: Path) -> tuple[State, Record]:
+    """The checkpoint that a stage left as its result.
+
+    Raises:
+        SmeltError: it is damaged.
+    """
+    try:
+        return read(folder)
+    except DamagedError as error:
+        raise SmeltError(f"{folder} is damaged ({error}); run `dvc checkout --force {folder.name}`") from None
+
+
+def check_identity(record: Record, identity: dict[str, Any], what: str) -> None:
+    """Refuse a checkpoint that another configuration made.
+
+    Raises:
+        SmeltError: with everything that differs.
+    """
+    made = record["identity"]
+    differing = [
+        f"  {name}: it has {made.get(name)!r}, this run {identity.get(name)!r}"
+        for name in dict.fromkeys([*made, *identity])
+        if made.get(name) != identity.get(name)
+    ]
+    if differing:
+        raise SmeltError(f"{what} was made with another configuration:\n" + "\n".join(differing))
 
 
 def _sync(path: Path) -> None:
@@ -33,53 +101,56 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def save(
-    folder: Path, step: int, model: nn.Module, optimizers: list[torch.optim.Optimizer], state: dict[str, Any]
-) -> None:
-    """Write the checkpoint of `step` (that many steps are done) and remove all but the last KEEP."""
-    final, aside = folder / f"step-{step:08d}", folder / "writing"
-    if aside.exists():
-        shutil.rmtree(aside)
-    aside.mkdir(parents=True)
-    save_file({name: weight.contiguous() for name, weight in _trained(model).items()}, aside / "model.safetensors")
-    moments = {
-        f"{place}.{number}.{name}": value.contiguous()
-        for place, optimizer in enumerate(optimizers)
-        for number, states in optimizer.state_dict()["state"].items()
-        for name, value in states.items()
-    }
-    save_file({**moments, "random": torch.get_rng_state()}, aside / "optimizer.safetensors")
-    (aside / "state.json").write_text(json.dumps({"step": step, **state}), encoding="utf-8")
-    for file in aside.iterdir():
-        _sync(file)
-    _sync(aside)
-    if final.exists():
-        shutil.rmtree(final)
-    aside.rename(final)
-    _sync(folder)
-    for old in sorted(folder.glob("step-*"))[:-KEEP]:
-        shutil.rmtree(old)
+class Store:
+    """The checkpoints of one run. Writing overlaps what the caller does next; an error of it comes with the next call.
 
+    Args:
+        every: the steps between two regular checkpoints. The last KEEP of those are kept, and the newest of all.
+    """
 
-def restore(folder: Path, model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, Any] | None:
-    """Load the newest checkpoint into model and optimizers; its state, or None when there is none."""
-    found = sorted(folder.glob("step-*"))
-    if not found:
+    def __init__(self, folder: Path, every: int) -> None:
+        self._folder, self._every = folder, every
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
+
+    def save(self, state: State, record: Record) -> None:
+        """Begin to write the checkpoint of record["step"], after the one before is done."""
+        self.wait()
+        self._pending = self._writer.submit(self._write, state, record)
+
+    def wait(self) -> None:
+        """Return when nothing is being written. Raises what the writing raised."""
+        pending, self._pending = self._pending, None
+        if pending:
+            pending.result()
+
+    def newest(self, say: Callable[[str], None]) -> tuple[State, Record] | None:
+        """The newest whole checkpoint. Damaged ones are set aside, with a line each."""
+        for folder in reversed(self._folders()):
+            try:
+                return read(folder)
+            except DamagedError as error:
+                aside = folder.with_name(f"damaged-{folder.name}")
+                shutil.rmtree(aside, ignore_errors=True)
+                folder.rename(aside)
+                say(f"checkpoint {folder.name} is damaged ({error}); set aside as {aside.name}, using the one before")
         return None
-    trained = _trained(model)
-    saved = load_file(found[-1] / "model.safetensors")
-    if saved.keys() != trained.keys():
-        raise RuntimeError(f"{found[-1]} holds other weights than this model")
-    with torch.no_grad():
-        for name, weight in trained.items():
-            weight.copy_(saved[name])
-    moments = load_file(found[-1] / "optimizer.safetensors")
-    torch.set_rng_state(moments.pop("random"))
-    for place, optimizer in enumerate(optimizers):
-        states: dict[int, dict[str, Tensor]] = {}
-        for key, value in moments.items():
-            owner, number, name = key.split(".")
-            if int(owner) == place:
-                states.setdefault(int(number), {})[name] = value
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
-    return json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))
+
+    def _folders(self) -> list[Path]:
+        return sorted(self._folder.glob("step-*"))
+
+    def _write(self, state: State, record: Record) -> None:
+        final, aside = self._folder / f"step-{record['step']:08d}", self._folder / "writing"
+        shutil.rmtree(aside, ignore_errors=True)
+        write(aside, state, record)
+        for file in aside.iterdir():
+            _sync(file)
+        _sync(aside)
+        if final.exists():
+            shutil.rmtree(final)
+        aside.rename(final)
+        _sync(self._folder)
+        folders = self._folders()
+        regular = [folder for folder in folders if int(folder.name[5:]) % self._every == 0]
+        for old in {*folders} - {*regular[-KEEP:], folders[-1]}:
+            shutil.rmtree(old)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import json
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -14,8 +14,13 @@ from lib.pipeline.errors import SmeltError
 
 IGNORED = -100  # label of a position without loss, as in torch's cross-entropy
 
-# Inputs (B, T) and labels (B, T), int64; labels are the inputs shifted by one, IGNORED where there is no loss.
-Batch = tuple[np.ndarray, np.ndarray]
+
+class Batch(NamedTuple):
+    """B rows of T tokens."""
+
+    inputs: np.ndarray  # (B, T) int64
+    labels: np.ndarray  # (B, T) int64, the inputs shifted by one inside each document; IGNORED where there is no loss
+    documents: np.ndarray  # (B, T) int32, number of the document within its row, from 0; padding has one of its own
 
 
 class Batches(Protocol):
@@ -77,7 +82,7 @@ class TokenBlocks:
             start = (int(index) - (int(self._ends[shard - 1]) if shard else 0)) * self._length
             blocks.append(self._shards[shard][start : start + self._length + 1])
         block = np.stack(blocks).astype(np.int64)
-        return block[:, :-1], block[:, 1:]
+        return Batch(block[:, :-1], block[:, 1:], np.zeros_like(block[:, 1:], dtype=np.int32))
 
 
 class Conversations:
@@ -99,7 +104,9 @@ class Conversations:
         length = max(len(ids) for ids, _ in chosen) - 1
         inputs = np.full((len(chosen), length), self._pad, dtype=np.int64)
         labels = np.full((len(chosen), length), IGNORED, dtype=np.int64)
+        documents = np.ones((len(chosen), length), dtype=np.int32)
         for row, (ids, mask) in enumerate(chosen):
             inputs[row, : len(ids) - 1] = ids[:-1]
             labels[row, : len(ids) - 1] = np.where(mask[1:], ids[1:], IGNORED)
-        return inputs, labels
+            documents[row, : len(ids) - 1] = 0
+        return Batch(inputs, labels, documents)

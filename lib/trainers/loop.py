@@ -1,4 +1,4 @@
-"""The training loop: one for pretraining and fine-tuning, on accelerate.
+"""The training loop: one for pretraining, its decay and fine-tuning, on any engine.
 
 It is a function of its arguments and of the step alone. Killed at any moment, it continues from its last checkpoint to
 the same weights, bit for bit, on the same kind of machine.
@@ -9,27 +9,20 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
-from accelerate import Accelerator
-from torch import nn
 from tqdm import tqdm
 
-from lib.backends.select import Backend
 from lib.params.training import Optimization
 from lib.pipeline.errors import SmeltError
 from lib.pipeline.run import Run
-from lib.trainers import checkpoints
-from lib.trainers.loader import IGNORED, Batch, Batches, batch_indices
-from lib.trainers.objectives import Forward, cross_entropy_sum
-from lib.trainers.optimizers import set_rates
-from lib.trainers.schedules import wsd
+from lib.trainers.checkpoints import Record, Store, check_identity
+from lib.trainers.engine import Engine, State
+from lib.trainers.loader import IGNORED, Batches, batch_indices
 
 
 @dataclass
@@ -38,6 +31,7 @@ class History:
 
     train: list[dict[str, float]] = field(default_factory=list)  # step, tokens, loss, learning_rate, gradient_norm
     val: list[dict[str, float]] = field(default_factory=list)  # step, tokens, loss
+    last: dict[str, float] | None = None  # the last step's row, regular or not
 
     def write(self, run: Run) -> None:
         folder = run.reports.relative_to(run.root)
@@ -49,152 +43,142 @@ class History:
             run.out(f"{folder}/{name}.csv").write_text("\n".join(lines) + "\n")
 
 
+@dataclass(frozen=True)
+class Task:
+    """What to train on and how far."""
+
+    train: Batches
+    val: Batches
+    batch_rows: int  # rows of one optimizer step
+    seed: int  # of the order of the rows
+    steps: int  # train until so many are done
+    schedule: Callable[[int], float]  # step -> factor on the peak rates
+    identity: dict[str, Any]  # what a checkpoint has to agree with: shape, seed, data
+
+
 @contextmanager
-def _termination() -> Iterator[list[int]]:
-    """Turn SIGTERM into an entry of a list, for the loop to see between two steps."""
+def _stop_signals() -> Iterator[list[int]]:
+    """SIGTERM and SIGINT become entries of a list, which the loop sees between two steps; a second one acts at once."""
     received: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def note(number: int, frame: object) -> None:
+        received.append(number)
+        signal.signal(number, before[number])
+
+    for number in before:
+        signal.signal(number, note)
     try:
         yield received
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Trainer:
-    """Trains `model` in place.
+    """Trains the model of an engine."""
 
-    Args:
-        forward: how to get logits from the model.
-        steps: the horizon, in optimizer steps of `batch_rows` rows each.
-    """
-
-    def __init__(
-        self,
-        run: Run,
-        backend: Backend,
-        model: nn.Module,
-        optimizers: list[torch.optim.Optimizer],
-        forward: Forward,
-        settings: Optimization,
-        train: Batches,
-        val: Batches,
-        steps: int,
-        batch_rows: int,
-        seed: int,
-    ) -> None:
-        self._run, self._settings, self._forward = run, settings, forward
-        self._train, self._val, self._steps, self._batch_rows, self._seed = train, val, steps, batch_rows, seed
-        torch.manual_seed(seed)
-        torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs time
-        self._accelerator = Accelerator(
-            cpu=backend.name == "cpu", mixed_precision="bf16" if backend.bf16 else "no", rng_types=[]
-        )
-        self._model, *self._optimizers = self._accelerator.prepare(model, *optimizers)
+    def __init__(self, run: Run, engine: Engine, settings: Optimization, task: Task) -> None:
+        self._run, self._engine, self._settings, self._task = run, engine, settings, task
+        self._store = Store(run.scratch, settings.checkpoint_every)
+        self.step = self.tokens = 0
         self.history = History()
-        self.tokens = 0
-        run.observed["device"] = backend.describe()
 
-    def fit(self) -> History:
-        """Train to the horizon.
+    def fit(self, start: tuple[State, Record] | None = None) -> History:
+        """Train to the horizon, from the newest checkpoint of this run, else from `start`, else from nothing.
 
         Raises:
-            SmeltError: the loss is not finite.
-            SystemExit: SIGTERM came; a checkpoint was saved.
+            SmeltError: the loss is not finite, or the checkpoint is of another configuration.
+            SystemExit: SIGTERM or SIGINT came; a checkpoint was saved.
         """
-        folder = self._run.scratch
-        step = self._restore(folder)
-        started, first, tokens_before = time.perf_counter(), step, self.tokens
+        self._begin(start)
+        steps, settings = self._task.steps, self._settings
+        started, tokens_before = time.perf_counter(), self.tokens
         watched = sys.stderr.isatty()
-        bar = tqdm(total=self._steps, initial=step, desc=self._run.id, unit="step", disable=None if watched else False,
+        bar = tqdm(total=steps, initial=self.step, desc=self._run.id, unit="step", disable=None if watched else False,
                    mininterval=0.5 if watched else 20, dynamic_ncols=watched, leave=watched)  # fmt: skip
-        with bar, _termination() as received:
-            while step < self._steps:
-                row = self._step(step)
-                step += 1
+        with bar, _stop_signals() as received:
+            while self.step < steps:
+                row = self._advance()
                 rate = (self.tokens - tokens_before) / (time.perf_counter() - started)
                 bar.set_postfix_str(f"loss {row['loss']:.3f}, {rate:,.0f} tokens/s", refresh=False)
                 bar.update()
-                if step % self._settings.log_every == 0 or step == self._steps:
-                    self.history.train.append({"step": step, "tokens": self.tokens, **row})
-                if step % self._settings.validate_every == 0 or step == self._steps:
-                    self.history.val.append({"step": step, "tokens": self.tokens, "loss": self.validate()})
-                if step % self._settings.checkpoint_every == 0 or received:
-                    self._save(folder, step)
+                if self.step % settings.log_every == 0:
+                    self.history.train.append(row)
+                if self.step % settings.validate_every == 0:
+                    self.history.val.append(self._validation())
+                if self.step % settings.checkpoint_every == 0 or received:
+                    self._store.save(*self.checkpoint())
                 if received:
-                    self._run.log(f"stopped by SIGTERM at step {step}; the same command continues from there")
+                    self._store.wait()
+                    name = signal.Signals(received[0]).name
+                    self._run.log(f"stopped by {name} at step {self.step}; the same command continues from there")
                     raise SystemExit(128 + received[0])
-        if step > first:
+        self._store.wait()
+        if self.tokens > tokens_before:
             seconds = time.perf_counter() - started
             self._run.observed["tokens_per_second"] = round((self.tokens - tokens_before) / seconds, 1)
-        return self.history
+        return self._finished()
 
-    def _batch(self, step: int) -> Batch:
-        return self._train.rows(batch_indices(self._seed, step, self._batch_rows, len(self._train)))
-
-    def _step(self, step: int) -> dict[str, float]:
-        """One optimizer step; its loss per token and the norm of its gradient before clipping."""
-        factor = wsd(step, self._steps, self._settings.warmup_steps, self._settings.decay_fraction)
-        set_rates(self._optimizers, factor)
-        inputs, labels = self._batch(step)
-        # Every token weighs the same, however the batch is cut: the sum is divided by the tokens of the whole batch,
-        # not by those of each micro-batch (https://github.com/huggingface/transformers/pull/34191).
-        counted = int((labels != IGNORED).sum())
-        total = 0.0
-        for piece in self._micro_batches(inputs, labels):
-            loss = self._loss_sum(*piece) / max(counted, 1)
-            self._accelerator.backward(loss)
-            total += loss.item()
-        norm = self._accelerator.clip_grad_norm_(self._model.parameters(), self._settings.clip_norm).item()
-        if not np.isfinite(total) or not np.isfinite(norm):
-            raise SmeltError(
-                f"the loss is not finite at step {step} (loss {total}, gradient norm {norm}); "
-                f"lower {self._run.name}.learning_rate or lengthen {self._run.name}.warmup_steps"
-            )
-        for optimizer in self._optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-        self.tokens += counted
-        return {"loss": total, "learning_rate": self._settings.learning_rate * factor, "gradient_norm": norm}
-
-    def _micro_batches(self, inputs: np.ndarray, labels: np.ndarray) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        device = self._accelerator.device
-        for start in range(0, len(inputs), self._settings.micro_batch):
-            rows = slice(start, start + self._settings.micro_batch)
-            # Columns that only hold padding are cut off; of packed rows there are none.
-            length = int((labels[rows] != IGNORED).any(axis=0).nonzero()[0].max(initial=0)) + 1
-            yield (
-                torch.from_numpy(inputs[rows, :length]).to(device),
-                torch.from_numpy(labels[rows, :length]).to(device),
-            )
-
-    def _loss_sum(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        keep = labels != IGNORED
-        with self._accelerator.autocast():
-            logits = self._forward(self._model, inputs, keep)
-        return cross_entropy_sum(logits, labels[keep])
-
-    @torch.no_grad()
     def validate(self) -> float:
         """Mean loss per token, in nats, over the first rows of the validation split."""
-        self._model.eval()
-        inputs, labels = self._val.rows(np.arange(min(self._settings.validate_rows, len(self._val))))
-        total = sum(self._loss_sum(*piece).item() for piece in self._micro_batches(inputs, labels))
-        self._model.train()
-        return total / max(int((labels != IGNORED).sum()), 1)
+        batch = self._task.val.rows(np.arange(min(self._settings.validate_rows, len(self._task.val))))
+        return self._engine.loss_sum(batch) / max(int((batch.labels != IGNORED).sum()), 1)
 
-    def _unwrapped(self) -> tuple[nn.Module, list[torch.optim.Optimizer]]:
-        optimizers = [optimizer.optimizer for optimizer in self._optimizers]
-        return self._accelerator.unwrap_model(self._model), optimizers
+    def checkpoint(self) -> tuple[State, Record]:
+        """All that is needed to go on from here."""
+        record = {
+            "step": self.step,
+            "tokens": self.tokens,
+            "history": asdict(self.history),
+            "identity": self._task.identity,
+        }
+        return self._engine.state(), record
 
-    def _save(self, folder: Path, step: int) -> None:
-        state: dict[str, Any] = {"tokens": self.tokens, "train": self.history.train, "val": self.history.val}
-        checkpoints.save(folder, step, *self._unwrapped(), state)
+    def _begin(self, start: tuple[State, Record] | None) -> None:
+        found = self._store.newest(self._run.log)
+        if found or start:
+            state, record = found or start
+            check_identity(record, self._task.identity, f"the checkpoint of step {record['step']}")
+            self._engine.load(state)
+            self.step, self.tokens = record["step"], record["tokens"]
+            self.history = History(**record["history"])
+        if found:
+            self._run.log(f"continuing from step {self.step} of {self._task.steps}")
 
-    def _restore(self, folder: Path) -> int:
-        state = checkpoints.restore(folder, *self._unwrapped())
-        if state is None:
-            return 0
-        self.tokens, self.history = state["tokens"], History(state["train"], state["val"])
-        self._run.log(f"continuing from step {state['step']} of {self._steps}")
-        return state["step"]
+    def _advance(self) -> dict[str, float]:
+        """One optimizer step, and its row of the history."""
+        task, settings = self._task, self._settings
+        batch = task.train.rows(batch_indices(task.seed, self.step, task.batch_rows, len(task.train)))
+        # Every token weighs the same, however the batch is cut: the sum is divided by the tokens of the whole batch,
+        # not by those of each micro-batch (https://github.com/huggingface/transformers/pull/34191).
+        counted = int((batch.labels != IGNORED).sum())
+        loss = self._engine.gradient(batch, counted)
+        norm = self._engine.clip(settings.clip_norm)
+        if not np.isfinite(loss) or not np.isfinite(norm):
+            raise SmeltError(
+                f"the loss is not finite at step {self.step} (loss {loss}, gradient norm {norm}); "
+                f"lower {self._run.name}.learning_rate or lengthen {self._run.name}.warmup_steps"
+            )
+        factor = task.schedule(self.step)
+        self._engine.update(factor)
+        self.step += 1
+        self.tokens += counted
+        self.history.last = {
+            "step": self.step, "tokens": self.tokens, "loss": loss,
+            "learning_rate": settings.learning_rate * factor, "gradient_norm": norm,
+        }  # fmt: skip
+        return self.history.last
+
+    def _validation(self) -> dict[str, float]:
+        return {"step": self.step, "tokens": self.tokens, "loss": self.validate()}
+
+    def _finished(self) -> History:
+        """The history with the last step in it. That of a checkpoint holds regular steps alone, so that a run that was
+        extended equals one that was longer at once."""
+        train, val, last = list(self.history.train), list(self.history.val), self.history.last
+        if last and last not in train:
+            train.append(last)
+        if not val or val[-1]["step"] < self.step:
+            val.append(self._validation())
+        return History(train, val)

@@ -38,6 +38,13 @@ STAGES = [
         "pins": {},
         "inputs": {"data/tokens": "d2"},
     },
+    {
+        "stage": "decay",
+        "code": "c2",
+        "params": {"decay": {"fraction": 0.6}},
+        "pins": {},
+        "inputs": {"models/stable": "d4"},
+    },
     {"stage": "finetune", "code": "c3", "params": {"finetune": {"rank": 4}}, "pins": {}, "inputs": {"data/chat": "d3"}},
 ]
 MIXTURE = {

@@ -47,8 +47,12 @@ def write_repository(root: Path) -> dict[str, Any]:
                 files[path] = _content(name, number, Path(path).name, list(values.sources))
     for path, content in files.items():
         write_json(root / path, content)
-    for stage, steps, first, last in (("pretrain", 1465, 9.01, 3.62), ("finetune", 420, 3.4, 1.1)):
-        _write_curves(root / "reports" / stage, steps, first, last)
+    for stage, done, steps, first, last in (
+        ("pretrain", 0, 860, 9.01, 4.2),
+        ("decay", 860, 1465, 4.2, 3.62),
+        ("finetune", 0, 420, 3.4, 1.1),
+    ):
+        _write_curves(root / "reports" / stage, done, steps, first, last)
     return files
 
 
@@ -97,7 +101,7 @@ def _content(stage: str, number: int, file: str, sources: list[str]) -> Any:
         "workers": 2,
         "versions": {"python": "3.11.7", "numpy": "2.4.6"},
     }
-    if name in ("pretrain", "finetune"):
+    if name in ("pretrain", "decay", "finetune"):
         record |= {"device": "cpu, 2 threads", "tokens_per_second": 14321.7}
     return record
 
@@ -206,6 +210,8 @@ def _metrics(name: str, item: str, sources: list[str]) -> dict[str, Any]:
                 },
             }
         case "pretrain":
+            return {"parameters": 5_310_000, "tokens": 3_522_560, "steps": 860, "loss": 4.2, "val_loss": 4.3}
+        case "decay":
             return {"parameters": 5_310_000, "tokens": 6_000_640, "steps": 1465, "loss": 3.62, "val_loss": 3.7}
         case "chat":
             kinds = {"manual": 4000, "encyclopedia": 1500, "yes_no": 1500}
@@ -252,10 +258,10 @@ def _step(found: int, kept: int, reasons: dict[str, int], removed: dict[str, int
     return {**sizes, "reasons": reasons, "removed": removed}
 
 
-def _write_curves(folder: Path, steps: int, first: float, last: float) -> None:
-    step = np.arange(10, steps + 1, 10)
+def _write_curves(folder: Path, done: int, steps: int, first: float, last: float) -> None:
+    step = np.arange(done + 10, steps + 1, 10)
     noise = np.random.default_rng(0).normal(0, 0.05, len(step))
-    loss = last + (first - last) * np.exp(-6 * (step - step[0]) / steps) + noise * (step > step[0])
+    loss = last + (first - last) * np.exp(-6 * (step - step[0]) / (steps - done)) + noise * (step > step[0])
     rows = ["step,tokens,loss,learning_rate,gradient_norm"]
     rows += [f"{s},{s * 4096},{value:.4f},0.004,0.7" for s, value in zip(step, loss, strict=True)]
     (folder / "train.csv").write_text("\n".join(rows) + "\n")

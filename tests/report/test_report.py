@@ -270,8 +270,8 @@ def test_lineage_names_hashes_parameters_and_versions(page: Page) -> None:
 
 def test_a_report_that_is_no_json_is_one_clear_message(tmp_path: Path) -> None:
     write_repository(tmp_path)
-    (tmp_path / "reports/pretrain/metrics.json").write_text("{")
-    with pytest.raises(SmeltError, match=r"reports/pretrain/metrics\.json is not JSON"):
+    (tmp_path / "reports/decay/metrics.json").write_text("{")
+    with pytest.raises(SmeltError, match=r"reports/decay/metrics\.json is not JSON"):
         build(tmp_path)
     assert not list((tmp_path / "reports").glob("*index.html*"))
 

@@ -9,8 +9,9 @@ import torch
 from peft import PeftModel
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from lib.trainers.loader import IGNORED
 from lib.trainers.lora import add_adapter
-from lib.trainers.objectives import cross_entropy_sum, transformers_logits
+from lib.trainers.objectives import Chat, cross_entropy_sum
 from lib.trainers.optimizers import for_finetuning, set_rates
 
 
@@ -25,13 +26,15 @@ def model() -> PeftModel:
     return add_adapter(Qwen3ForCausalLM(config), adapter, seed=1)
 
 
-def test_logits_are_those_of_the_whole_model_with_its_adapters(model: PeftModel) -> None:
+def test_the_loss_is_that_of_the_whole_model_with_its_adapters(model: PeftModel) -> None:
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "lora_B" in name:
                 weight.normal_(std=0.1)  # adapters start at zero: make them count
-    tokens, keep = torch.randint(0, 64, (3, 10)), torch.rand(3, 10) < 0.4
-    torch.testing.assert_close(transformers_logits(model, tokens, keep), model(input_ids=tokens).logits[keep])
+    tokens, labels = torch.randint(0, 64, (2, 3, 10))
+    labels[torch.rand(3, 10) < 0.6] = IGNORED
+    expected = cross_entropy_sum(model(input_ids=tokens).logits.flatten(0, 1), labels.flatten())
+    torch.testing.assert_close(Chat(model)(tokens, labels, torch.zeros_like(tokens)), expected)
 
 
 @pytest.mark.parametrize(("optimizer", "rate"), [("muon", 0.05), ("adamw", 0.02)])
@@ -40,11 +43,10 @@ def test_only_the_adapters_learn(model: PeftModel, optimizer: str, rate: float) 
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
     optimizers = for_finetuning(model, settings)
     tokens = torch.randint(0, 64, (4, 12))
-    keep = torch.ones(4, 11, dtype=torch.bool)
     losses = []
     for _ in range(20):
         set_rates(optimizers, 1.0)
-        loss = cross_entropy_sum(transformers_logits(model, tokens[:, :-1], keep), tokens[:, 1:].flatten()) / 44
+        loss = Chat(model)(tokens[:, :-1], tokens[:, 1:], torch.zeros(4, 11)) / 44
         loss.backward()
         for each in optimizers:
             each.step()

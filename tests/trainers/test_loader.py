@@ -29,7 +29,8 @@ def shards(tmp_path: Path) -> Path:
 def test_blocks_follow_the_shards_and_labels_are_shifted(shards: Path) -> None:
     blocks = TokenBlocks(shards, "train", 10, "abc")
     assert len(blocks) == 9 + 3
-    inputs, labels = blocks.rows(np.array([0, 8, 9, 11]))
+    inputs, labels, documents = blocks.rows(np.array([0, 8, 9, 11]))
+    assert not documents.any()
     assert inputs[:, 0].tolist() == [0, 80, 100, 120]
     assert (labels == inputs + 1).all()
     assert inputs.dtype == np.int64
@@ -63,13 +64,14 @@ def test_a_batch_depends_on_seed_and_step_alone() -> None:
 
 def test_conversations_carry_loss_where_the_mask_says() -> None:
     conversations = Conversations([([5, 6, 7, 8], [False, False, True, True]), ([1, 2], [False, True])], pad_token_id=9)
-    inputs, labels = conversations.rows(np.array([0, 1]))
+    inputs, labels, documents = conversations.rows(np.array([0, 1]))
     assert inputs.tolist() == [[1, 9, 9], [5, 6, 7]]
     assert labels.tolist() == [[2, IGNORED, IGNORED], [IGNORED, 7, 8]]
+    assert documents.tolist() == [[0, 1, 1], [0, 0, 0]]  # padding is a document of its own
 
 
 def test_wsd_rises_stays_and_falls_to_zero() -> None:
-    factors = [wsd(step, steps=100, warmup_steps=10, decay_fraction=0.4) for step in range(100)]
+    factors = [wsd(step, warmup_steps=10, stable_steps=60, decay_steps=40) for step in range(100)]
     assert factors[0] == pytest.approx(1 / 11)
     assert factors[10:61] == [1.0] * 51
     assert all(a > b for a, b in itertools.pairwise(factors[60:]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 from pathlib import Path
@@ -15,11 +16,12 @@ from lib.model.config import ModelConfig
 from lib.model.decoder import Decoder
 from lib.params.training import Pretrain
 from lib.pipeline.errors import SmeltError
-from lib.trainers import checkpoints
+from lib.trainers.engine import TorchEngine
 from lib.trainers.loader import IGNORED, Batch, Conversations
-from lib.trainers.loop import Trainer
-from lib.trainers.objectives import decoder_logits
+from lib.trainers.loop import Task, Trainer
+from lib.trainers.objectives import NextToken
 from lib.trainers.optimizers import for_pretraining
+from lib.trainers.schedules import wsd
 
 CPU = Backend("cpu", torch.device("cpu"), bf16=False)
 CONFIG = ModelConfig(
@@ -27,8 +29,8 @@ CONFIG = ModelConfig(
     rope_theta=10000.0, norm_eps=1e-6, qk_norm=True, tie_embeddings=False,
 )  # fmt: skip
 SETTINGS = Pretrain(
-    tokens=1, batch_tokens=1, micro_batch=8, optimizer="muon", learning_rate=1e-2, embedding_learning_rate=1e-2,
-    head_learning_rate=1e-2, betas=(0.9, 0.95), weight_decay=0.1, clip_norm=1.0, warmup_steps=2, decay_fraction=0.5,
+    tokens=1, batch_tokens=1, extend_from=None, optimizer="muon", learning_rate=1e-2, embedding_learning_rate=1e-2,
+    head_learning_rate=1e-2, betas=(0.9, 0.95), weight_decay=0.1, clip_norm=1.0, warmup_steps=2,
     checkpoint_every=5, log_every=1, validate_every=10, validate_rows=4,
 )  # fmt: skip
 
@@ -42,7 +44,7 @@ class Counting:
     def rows(self, indices: np.ndarray) -> Batch:
         starts = np.array([np.random.default_rng(int(index)).integers(CONFIG.vocab_size) for index in indices])
         tokens = (starts[:, None] + np.arange(17)) % CONFIG.vocab_size
-        return tokens[:, :-1], tokens[:, 1:]
+        return Batch(tokens[:, :-1], tokens[:, 1:], np.zeros((len(tokens), 16), np.int32))
 
 
 class FakeRun:
@@ -63,18 +65,19 @@ def trainer(scratch: Path, batches: object = None, steps: int = 20, **changes: o
     model.initialise(1)
     settings = SETTINGS.model_copy(update=changes)
     batches = batches or Counting()
-    optimizers = for_pretraining(model, settings)
-    return Trainer(
-        FakeRun(scratch), CPU, model, optimizers, decoder_logits, settings, batches, batches, steps, 8, seed=3
-    )
+    run = FakeRun(scratch)
+    engine = TorchEngine(CPU, NextToken(model), for_pretraining(model, settings), seed=3, compiles=True, say=run.log)
+    schedule = functools.partial(wsd, warmup_steps=2, stable_steps=steps - steps // 2, decay_steps=steps // 2)
+    task = Task(batches, batches, 8, 3, steps, schedule, {"steps": "any"})
+    return Trainer(run, engine, settings, task)
 
 
-def weights(run: Trainer) -> dict[str, torch.Tensor]:
-    return {name: weight.detach().clone() for name, weight in run._model.named_parameters()}
+def weights(run: Trainer) -> dict[str, np.ndarray]:
+    return run._engine.state().model
 
 
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return all(torch.equal(one[name], other[name]) for name in one)
+def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
 
 
 def test_it_learns_to_count(tmp_path: Path) -> None:
@@ -114,22 +117,25 @@ def test_three_checkpoints_are_kept_and_a_half_written_one_is_ignored(tmp_path: 
     (tmp_path / "writing").mkdir()
     (tmp_path / "writing" / "state.json").write_text('{"step": 21')
     again = trainer(tmp_path, steps=22)
-    assert again._restore(tmp_path) == 20
+    again._begin(None)
+    assert again.step == 20
 
 
 def test_optimizer_state_survives_a_checkpoint(tmp_path: Path) -> None:
     run = trainer(tmp_path, steps=5)
     run.fit()
     fresh = trainer(tmp_path, steps=5)
-    checkpoints.restore(tmp_path, *fresh._unwrapped())
-    for one, other in zip(run._optimizers, fresh._optimizers, strict=True):
-        saved, restored = one.state_dict()["state"], other.state_dict()["state"]
-        assert saved.keys() == restored.keys()
-        assert all(same(saved[number], restored[number]) for number in saved)
+    fresh._begin(None)
+    saved, restored = run._engine.state(), fresh._engine.state()
+    assert "model.layers.0.mlp.up_proj.weight.momentum" in saved.optimizer
+    assert "lm_head.weight.exp_avg_sq" in saved.optimizer
+    assert all(same(one, other) for one, other in zip(saved, restored, strict=True))
 
 
 @pytest.mark.parametrize("micro_batch", [1, 3, 8])
-def test_accumulation_weighs_every_token_the_same(tmp_path: Path, micro_batch: int) -> None:
+def test_accumulation_weighs_every_token_the_same(
+    tmp_path: Path, micro_batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Conversations of unequal length: averaging per micro-batch would weigh the short ones more."""
     random = np.random.default_rng(0)
     encoded = []
@@ -137,8 +143,10 @@ def test_accumulation_weighs_every_token_the_same(tmp_path: Path, micro_batch: i
         ids = random.integers(0, CONFIG.vocab_size, size=length).tolist()
         encoded.append((ids, [place > 1 for place in range(length)]))
     batches = Conversations(encoded, pad_token_id=0)
-    runs = [trainer(tmp_path / str(size), batches, steps=1, micro_batch=size) for size in (micro_batch, 8)]
-    rows = [run.fit().train[0] for run in runs]
+    rows = []
+    for size in (micro_batch, 8):
+        monkeypatch.setenv("SMELT_MICRO_BATCH", str(size))
+        rows.append(trainer(tmp_path / str(size), batches, steps=1).fit().train[0])
     assert rows[0]["tokens"] == rows[1]["tokens"]
     assert rows[0]["loss"] == pytest.approx(rows[1]["loss"], rel=1e-5)
     assert rows[0]["gradient_norm"] == pytest.approx(rows[1]["gradient_norm"], rel=1e-4)
@@ -148,23 +156,14 @@ def test_padding_changes_nothing(tmp_path: Path) -> None:
     short, long = ([1, 2, 3, 4], [False, True, True, True]), (list(range(12)), [True] * 12)
     together = Conversations([short, long], pad_token_id=0)
     run = trainer(tmp_path, together)
-    inputs, labels = (torch.from_numpy(part) for part in together.rows(np.array([0, 1])))
-    alone_inputs, alone_labels = (torch.from_numpy(part) for part in Conversations([short], 0).rows(np.array([0])))
-    assert (labels[0] != IGNORED).sum() == 3
-    torch.testing.assert_close(run._loss_sum(inputs[:1], labels[:1]), run._loss_sum(alone_inputs, alone_labels))
-
-
-def test_logits_where_the_loss_is_are_those_of_all_places(tmp_path: Path) -> None:
-    run = trainer(tmp_path)
-    with torch.no_grad():
-        run._model.lm_head.weight.normal_()
-    tokens, keep = torch.randint(0, CONFIG.vocab_size, (3, 16)), torch.rand(3, 16) < 0.4
-    torch.testing.assert_close(run._model(tokens, keep), run._model(tokens)[keep])
+    padded, alone = Batch(*(part[:1] for part in together.rows(np.array([0, 1])))), Conversations([short], 0)
+    assert (padded.labels != IGNORED).sum() == 3
+    assert run._engine.loss_sum(padded) == pytest.approx(run._engine.loss_sum(alone.rows(np.array([0]))), rel=1e-6)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     run = trainer(tmp_path)
     with torch.no_grad():
-        run._model.lm_head.weight.fill_(float("nan"))
+        run._engine._raw.model.lm_head.weight.fill_(float("nan"))
     with pytest.raises(SmeltError, match=r"not finite at step \d+.*learning_rate"):
         run.fit()

@@ -1,0 +1,41 @@
+"""A project with a small tokenizer and packed tokens, in which the training stages run for real and in seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lib.preset import overlay
+from lib.text.documents import Document
+from lib.tokenizer.encode import encode_documents, write_index
+from lib.tokenizer.train import save_tokenizer, train_tokenizer
+from tests.text import project
+from tests.tokenizer.conftest import VOCAB_SIZE, sentences
+
+TINY = {
+    "model": {"size": "micro", "context_length": 32, "layers": 1, "width": 32, "heads": 2, "kv_heads": 1},
+    "pretrain": {
+        "tokens": 20 * 256, "batch_tokens": 256, "warmup_steps": 4, "checkpoint_every": 5, "log_every": 2,
+        "validate_every": 10, "validate_rows": 8,
+    },
+    "decay": {"fraction": 0.5},
+}  # fmt: skip
+
+
+def make(root: Path, **changes: dict[str, Any]) -> Path:
+    """Write the project; `changes` are laid over TINY, section by section."""
+
+    def change(params: dict[str, Any]) -> None:
+        for sections in (TINY, changes):
+            overlay(params, sections)
+
+    project.make(root, {"s": project.folder("s")}, change)
+    texts = sentences()
+    tokenizer = train_tokenizer(iter(texts), VOCAB_SIZE)
+    save_tokenizer(tokenizer, root / "models/tokenizer")
+    splits = {}
+    for name, part in (("train", texts[:160]), ("val", texts[160:180]), ("test", texts[180:])):
+        documents = [Document(f"s/{number}", text, f"{number}.txt", "s", "CC0-1.0") for number, text in enumerate(part)]
+        splits[name] = encode_documents(tokenizer, documents, root / "data/tokens" / name, 10_000)
+    write_index(root / "data/tokens", tokenizer, root / "models/tokenizer/tokenizer.json", splits)
+    return root
