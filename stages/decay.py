@@ -1,5 +1,6 @@
 """Let the learning rate of a stable run fall to zero, and write the base model as a Hugging Face directory."""
 
+from lib.backends.launch import launched
 from lib.model import huggingface
 from lib.pipeline.run import Run, stage
 from lib.trainers import checkpoints
@@ -7,6 +8,7 @@ from lib.trainers.pretraining import Pretraining, stable_steps
 from lib.trainers.schedules import decay_steps
 
 
+@launched
 @stage
 def main(run: Run) -> None:
     seed, settings, decay = run.param("seed"), run.param("pretrain"), run.param("decay")
@@ -18,6 +20,9 @@ def main(run: Run) -> None:
     run.log(f"{steps} steps of {settings.batch_tokens} tokens" if steps else "no decay: the base is the stable model")
     state, record = checkpoints.read_whole(run.dep("models/stable"))
     history = trainer.fit(start=(state, {**record, "history": {}}))
+    trainer.finish()
+    if run.follows:
+        return
 
     huggingface.save(work.model, tokenizer, run.out("models/base"))
     history.write(run)

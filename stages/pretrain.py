@@ -1,10 +1,12 @@
 """Train the decoder from scratch on the packed tokens, up to where the learning rate begins to fall (`decay`)."""
 
+from lib.backends.launch import launched
 from lib.pipeline.run import Run, stage
 from lib.trainers import checkpoints
 from lib.trainers.pretraining import Pretraining
 
 
+@launched
 @stage
 def main(run: Run) -> None:
     seed, settings = run.param("seed"), run.param("pretrain")
@@ -17,8 +19,12 @@ def main(run: Run) -> None:
         f"{work.epochs:.2f} epochs"
     )
     history = trainer.fit()
+    state, record = trainer.checkpoint()
+    trainer.finish()
+    if run.follows:
+        return
 
-    checkpoints.write(run.out("models/stable"), *trainer.checkpoint())
+    checkpoints.write(run.out("models/stable"), state, record)
     history.write(run)
     run.metrics(
         {

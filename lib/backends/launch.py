@@ -70,6 +70,24 @@ def hint(devices: int) -> str | None:
     return f"one of {devices} GPUs is used; SMELT_LAUNCHER='torchrun --nproc-per-node {devices}' uses them all"
 
 
+def check_devices(name: str, gpus: int) -> None:
+    """Refuse several processes where they would have one device.
+
+    Args:
+        name: of the backend.
+        gpus: of this machine.
+
+    Raises:
+        SmeltError: the backend has a single device, or fewer than processes were started.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or not is_worker(os.environ):
+        return
+    if name in ("mps", "mlx"):
+        raise SmeltError(f"SMELT_LAUNCHER starts several processes, and {name} has one device; unset it")
+    if name in ("cuda", "rocm") and int(os.environ["LOCAL_RANK"]) >= gpus:
+        raise SmeltError(f"SMELT_LAUNCHER starts more processes on a machine than it has GPUs ({gpus}); start {gpus}")
+
+
 # -- the parent
 
 

@@ -10,11 +10,13 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 
+from lib.backends.launch import check_devices, hint
 from lib.backends.select import Backend
 from lib.pipeline.errors import SmeltError
+from lib.trainers import processes
 from lib.trainers.loader import IGNORED, Batch
 from lib.trainers.optimizers import set_rates
 
@@ -53,9 +55,13 @@ class Engine(Protocol):
         """The likeliest token after each row, (B,)."""
 
     def state(self) -> State:
-        """Copies, which later steps leave alone."""
+        """Copies, which later steps leave alone. All processes have to ask; only the first is given the arrays."""
 
-    def load(self, state: State) -> None: ...
+    def load(self, state: State | None) -> None:
+        """Go on from there. Only the first process needs the state."""
+
+    def finish(self) -> None:
+        """Leave what was trained, whole, in the first process's model, and end the work of all processes together."""
 
     def memory_mib(self) -> float:
         """The most memory of the device that was in use."""
@@ -114,29 +120,44 @@ class TorchEngine:
         torch.manual_seed(seed)
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs time
+        check_devices(backend.name, torch.cuda.device_count())
         self._accelerator = Accelerator(
-            cpu=backend.name == "cpu", mixed_precision="bf16" if backend.bf16 else "no", rng_types=[]
-        )
-        self._raw, self._optimizers, self._say = objective, optimizers, say
-        self._names = {id(weight): name for name, weight in objective.model.named_parameters()}
-        self._objective, *self._stepped = self._accelerator.prepare(objective, *optimizers)
+            cpu=backend.name == "cpu", mixed_precision="bf16" if backend.bf16 else "no", rng_types=[],
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
+        )  # fmt: skip
+        self._given, self._optimizers, self._say = objective, optimizers, say
+        if advice := hint(torch.cuda.device_count() if backend.device.type == "cuda" else 1):
+            say(advice)
+        if processes.shards():
+            self._raw = processes.shard(objective, optimizers)
+            self._objective = self._accelerator.prepare_model(self._raw, evaluation_mode=True)  # autocast alone
+            self._stepped = optimizers
+        else:
+            self._raw = objective
+            self._objective, *self._stepped = self._accelerator.prepare(objective, *optimizers)
+        self._names = {id(weight): name for name, weight in self._raw.model.named_parameters()}
         self._compiled = compiles and compiling(getattr(backend, "compiles", False))
         if self._compiled:
-            self._objective.compile(dynamic=False)
+            self._raw.compile(dynamic=False)
         self._rows = micro_batch_rows()
         self._tokens = START_TOKENS.get(backend.name, START_TOKENS_ELSEWHERE)  # of a micro-batch, at most
 
     # -- one step
 
     def gradient(self, batch: Batch, counted: int) -> float:
+        batch = processes.own_rows(batch)
         rows = self._rows or self._fitting(batch)
         generators = self._random()
         while True:
             try:
                 total = torch.zeros((), device=self._accelerator.device)
-                for piece in self._micro_batches(batch, rows):
-                    loss = self._objective(*piece) / max(counted, 1)
-                    self._accelerator.backward(loss)
+                pieces = self._micro_batches(batch, rows)
+                for number, piece in enumerate(pieces):
+                    last = number == math.ceil(len(batch.inputs) / rows) - 1
+                    with processes.meeting(self._objective, last):
+                        loss = self._objective(*piece) / max(counted, 1)
+                        # Gradients are averaged over the processes, and are to be summed.
+                        self._accelerator.backward(loss * processes.count())
                     total += loss.detach()
                 break
             except RuntimeError as error:
@@ -151,7 +172,7 @@ class TorchEngine:
                 torch.cuda.empty_cache()
             rows = math.ceil(rows / 2)
         self._remember(batch, rows)
-        return total.item()
+        return processes.total(total.item())
 
     def _fitting(self, batch: Batch) -> int:
         """Rows of a micro-batch: as many as fit, in micro-batches of one size."""
@@ -190,7 +211,7 @@ class TorchEngine:
             yield [torch.from_numpy(np.ascontiguousarray(part)).to(self._accelerator.device) for part in piece]
 
     def clip(self, norm: float) -> float:
-        return self._accelerator.clip_grad_norm_(self._objective.parameters(), norm).item()
+        return processes.whole(self._accelerator.clip_grad_norm_(self._objective.parameters(), norm)).item()
 
     def update(self, factor: float) -> None:
         set_rates(self._optimizers, factor)
@@ -207,48 +228,57 @@ class TorchEngine:
     @torch.no_grad()
     def loss_sum(self, batch: Batch) -> float:
         self._objective.eval()
+        batch = processes.own_rows(batch)
         rows = self._rows or self._fitting(batch)
         total = sum(self._objective(*piece).item() for piece in self._micro_batches(batch, rows))
+        processes.put_back(self._raw)
         self._objective.train()
-        return total
+        return processes.total(total)
 
     @torch.no_grad()
     def next_tokens(self, tokens_BT: np.ndarray) -> np.ndarray:
         self._raw.eval()
         with self._accelerator.autocast():
-            logits_BTV = self._raw.model(torch.from_numpy(tokens_BT).to(self._accelerator.device))
+            model = getattr(self._raw, "call_model", self._raw.model)
+            logits_BTV = model(torch.from_numpy(tokens_BT).to(self._accelerator.device))
+        processes.put_back(self._raw)
         self._raw.train()
         return logits_BTV[:, -1].argmax(dim=-1).cpu().numpy()
 
     # -- what a checkpoint holds
 
     def state(self) -> State:
-        weights = {name: _array(weight) for name, weight in self._raw.model.named_parameters() if weight.requires_grad}
+        weights = {name: _gathered(weight) for name, weight in self._trained().items()}
         moments = {}
         for optimizer in self._optimizers:
             names = self._numbered(optimizer)
             for number, values in optimizer.state_dict()["state"].items():
-                moments |= {f"{names[number]}.{key}": _array(value) for key, value in values.items()}
+                moments |= {f"{names[number]}.{key}": _gathered(value) for key, value in values.items()}
         return State(weights, moments, {name: _array(value) for name, value in self._random().items()})
 
-    def load(self, state: State) -> None:
+    def load(self, state: State | None) -> None:
         """Raises SmeltError where the names or shapes are not those of this model and its optimizers."""
-        trained = {name: weight for name, weight in self._raw.model.named_parameters() if weight.requires_grad}
-        if {name: tuple(weight.shape) for name, weight in trained.items()} != {
-            name: value.shape for name, value in state.model.items()
-        }:
+        model, optimizer, random = state or State({}, {}, {})
+        trained = self._trained()
+        shapes = processes.tell({name: value.shape for name, value in model.items()})
+        if shapes != {name: tuple(weight.shape) for name, weight in trained.items()}:
             raise SmeltError("the checkpoint holds other weights than this model")
         with torch.no_grad():
             for name, weight in trained.items():
-                weight.copy_(torch.from_numpy(state.model[name]))
+                weight.copy_(processes.place(model.get(name), weight))
         states: dict[str, dict[str, Tensor | int]] = {}
-        for key, value in state.optimizer.items():
+        kinds = processes.tell({key: (value.shape, value.dtype) for key, value in optimizer.items()})
+        for key, (shape, dtype) in kinds.items():
             name, _, part = key.rpartition(".")
-            states.setdefault(name, {})[part] = _value(value)
-        for optimizer in self._optimizers:
-            numbered = {number: states[name] for number, name in self._numbered(optimizer).items() if name in states}
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": numbered})
-        self._set_random({name: torch.from_numpy(value) for name, value in state.random.items()})
+            like = trained[name] if shape == trained[name].shape else torch.from_numpy(np.empty(shape, dtype))
+            states.setdefault(name, {})[part] = _value(processes.place(optimizer.get(key), like))
+        for each in self._optimizers:
+            numbered = {number: states[name] for number, name in self._numbered(each).items() if name in states}
+            each.load_state_dict({**each.state_dict(), "state": numbered})
+        self._set_random({name: torch.from_numpy(value) for name, value in processes.tell(random).items()})
+
+    def _trained(self) -> dict[str, Tensor]:
+        return {name: weight for name, weight in self._raw.model.named_parameters() if weight.requires_grad}
 
     def _numbered(self, optimizer: torch.optim.Optimizer) -> dict[int, str]:
         """The weights of an optimizer as its state dict numbers them."""
@@ -265,6 +295,15 @@ class TorchEngine:
         device = self._accelerator.device.type
         if device != "cpu" and device in states:  # a run may go on on another kind of device
             torch.get_device_module(device).set_rng_state(states[device])
+
+    def finish(self) -> None:
+        if self._raw is not self._given:
+            given = dict(self._given.model.named_parameters())
+            for name, weight in self._trained().items():
+                full = processes.whole(weight)
+                if not processes.rank():
+                    given[name].data.copy_(full)
+        processes.leave()
 
     def memory_mib(self) -> float:
         device = self._accelerator.device.type
@@ -285,5 +324,11 @@ def _array(value: Tensor | int | float) -> np.ndarray:
     return value.cpu().numpy().copy()
 
 
-def _value(array: np.ndarray) -> Tensor | int:
-    return int(array) if array.shape == () and array.dtype == np.int64 else torch.from_numpy(array)
+def _gathered(value: Tensor | int | float) -> np.ndarray:
+    """The same of all processes' shares, for the first process; the others take part and keep nothing."""
+    full = processes.whole(value) if isinstance(value, Tensor) else value
+    return np.empty(0) if processes.rank() else _array(full)
+
+
+def _value(value: Tensor) -> Tensor | int:
+    return int(value) if value.shape == () and value.dtype == torch.int64 else value

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from lib.params.training import Optimization
 from lib.pipeline.errors import SmeltError
 from lib.pipeline.run import Run
+from lib.trainers import processes
 from lib.trainers.checkpoints import Record, Store, check_identity
 from lib.trainers.engine import Engine, State
 from lib.trainers.loader import IGNORED, Batches, batch_indices
@@ -95,7 +96,7 @@ class Trainer:
         steps, settings = self._task.steps, self._settings
         started, tokens_before = time.perf_counter(), self.tokens
         watched = sys.stderr.isatty()
-        bar = tqdm(total=steps, initial=self.step, desc=self._run.id, unit="step", disable=None if watched else False,
+        bar = tqdm(total=steps, initial=self.step, desc=self._run.id, unit="step", disable=self._run.follows,
                    mininterval=0.5 if watched else 20, dynamic_ncols=watched, leave=watched)  # fmt: skip
         with bar, _stop_signals() as received:
             while self.step < steps:
@@ -107,13 +108,14 @@ class Trainer:
                     self.history.train.append(row)
                 if self.step % settings.validate_every == 0:
                     self.history.val.append(self._validation())
-                if self.step % settings.checkpoint_every == 0 or received:
-                    self._store.save(*self.checkpoint())
-                if received:
+                stop = processes.largest(max(received, default=0))  # whichever process the signal reached
+                if self.step % settings.checkpoint_every == 0 or stop:
+                    self._save()
+                if stop:
                     self._store.wait()
-                    name = signal.Signals(received[0]).name
+                    name = signal.Signals(stop).name
                     self._run.log(f"stopped by {name} at step {self.step}; the same command continues from there")
-                    raise SystemExit(128 + received[0])
+                    raise SystemExit(128 + stop)
         self._store.wait()
         if self.tokens > tokens_before:
             seconds = time.perf_counter() - started
@@ -135,15 +137,26 @@ class Trainer:
         }
         return self._engine.state(), record
 
+    def finish(self) -> None:
+        """After training: what was trained is in the first process's model, and this run has no other process."""
+        self._engine.finish()
+
+    def _save(self) -> None:
+        state, record = self.checkpoint()
+        if not self._run.follows:
+            self._store.save(state, record)
+
     def _begin(self, start: tuple[State, Record] | None) -> None:
-        found = self._store.newest(self._run.log)
-        if found or start:
-            state, record = found or start
+        found = None if self._run.follows else self._store.newest(self._run.log)
+        again = processes.tell(found is not None)
+        if again or start:
+            state, record = found or (start if not again else (None, None))
+            record = processes.tell(record)
             check_identity(record, self._task.identity, f"the checkpoint of step {record['step']}")
             self._engine.load(state)
             self.step, self.tokens = record["step"], record["tokens"]
             self.history = History(**record["history"])
-        if found:
+        if again:
             self._run.log(f"continuing from step {self.step} of {self._task.steps}")
 
     def _advance(self) -> dict[str, float]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.params.training import Optimization, Pretrain
+from lib.trainers.processes import on_whole_matrices
 
 # Quintic Newton-Schulz iteration: maps singular values into about [0.7, 1.2] (https://kellerjordan.github.io/posts/muon).
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -23,6 +24,10 @@ def orthogonalise(matrix_MN: Tensor) -> Tensor:
         gram_MM = x_MN @ x_MN.T
         x_MN = a * x_MN + (b * gram_MM + c * gram_MM @ gram_MM) @ x_MN
     return x_MN.T if matrix_MN.shape[0] > matrix_MN.shape[1] else x_MN
+
+
+def _orthogonalise_all(x_KMN: Tensor) -> Tensor:
+    return torch.stack([orthogonalise(x_MN) for x_MN in x_KMN]) if len(x_KMN) else x_KMN
 
 
 class Muon(torch.optim.Optimizer):
@@ -43,7 +48,8 @@ class Muon(torch.optim.Optimizer):
                 if not state:
                     state["momentum"] = torch.zeros_like(weight)
                 state["momentum"].lerp_(weight.grad, 1 - group["momentum"])
-                update_MN = orthogonalise(weight.grad.lerp(state["momentum"], group["momentum"]))  # Nesterov
+                nesterov_KMN = torch.stack([weight.grad.lerp(state["momentum"], group["momentum"])])
+                update_MN = on_whole_matrices(_orthogonalise_all, nesterov_KMN)[0]
                 weight.mul_(1 - group["lr"] * group["weight_decay"])
                 rows, columns = weight.shape
                 weight.add_(update_MN, alpha=-group["lr"] * math.sqrt(max(1.0, rows / columns)))
