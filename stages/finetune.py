@@ -17,6 +17,7 @@ from lib.pipeline.run import Run, stage
 from lib.tokenizer.chat_template import END_OF_TURN, PAD, encode_chat
 from lib.trainers import lora
 from lib.trainers.engine import TorchEngine
+from lib.trainers.live import Meter
 from lib.trainers.loader import Conversations
 from lib.trainers.loop import Task, Trainer
 from lib.trainers.objectives import Chat
@@ -55,15 +56,16 @@ def main(run: Run) -> None:
     run.log(f"{trainable:,} trainable parameters, {len(train)} conversations ({too_long} too long), {steps} steps")
 
     optimizers = for_finetuning(model, settings)
-    engine = TorchEngine(select_backend(), Chat(model), optimizers, seed, compiles=False, say=run.log)
+    backend = select_backend()
+    engine = TorchEngine(backend, Chat(model), optimizers, seed, compiles=False, say=run.log)
     decay_steps = round(steps * settings.decay_fraction)
     schedule = functools.partial(
         wsd, warmup_steps=settings.warmup_steps, stable_steps=steps - decay_steps, decay_steps=decay_steps
     )
     identity = {"base": hash_path(base), "seed": seed, "batch_rows": settings.batch_rows, "rank": settings.rank}
-    task = Task(train, val, settings.batch_rows, seed, steps, schedule, identity)
-    trainer = Trainer(run, engine, settings, task)
-    untrained = trainer.validate()
+    task = Task(train, val, settings.batch_rows, seed, steps, schedule, identity, section="finetune")
+    trainer = Trainer(run, engine, settings, run.param("guards"), task, Meter(backend, flops_per_token=None))
+    untrained, _ = trainer.validate()
     history = trainer.fit()
     trainer.finish()
     if run.follows:
@@ -80,8 +82,7 @@ def main(run: Run) -> None:
             "trainable_parameters": trainable,
             "examples": len(train),
             "too_long": too_long,
-            "tokens": trainer.tokens,
-            "steps": steps,
+            **trainer.report(),
             "val_loss_before": round(untrained, 4),
             "loss": round(history.train[-1]["loss"], 4),
             "val_loss": round(history.val[-1]["loss"], 4),

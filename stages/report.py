@@ -36,6 +36,7 @@ def main(run: Run) -> None:
         "tokenizer": run.param("tokenizer"),
         "encode": run.param("encode"),
         "model": run.param("model"),
+        "guards": run.param("guards"),
         "pretrain": run.param("pretrain"),
         "decay": run.param("decay"),
         "chat": run.param("chat"),

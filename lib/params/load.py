@@ -16,7 +16,7 @@ from lib.params.clean import CleanRules
 from lib.params.results import Evaluate, Export, Index
 from lib.params.sources import Licences, Package, Source
 from lib.params.text import Chat, Dedup, Encode, Mix, Pii, Tokenizer
-from lib.params.training import Decay, Finetune, Model, Pretrain
+from lib.params.training import Decay, Finetune, Guards, Model, Pretrain
 from lib.params.values import Name, Section
 
 
@@ -36,6 +36,7 @@ class Params(Section):
     tokenizer: Tokenizer
     encode: Encode
     model: Model
+    guards: Guards
     pretrain: Pretrain
     decay: Decay
     chat: Chat

@@ -23,6 +23,19 @@ class Model(Section):
     feed_forward: Positive | None
 
 
+class Guards(Section):
+    window: Annotated[int, Field(ge=16)]
+    sigma: Annotated[float, Field(gt=0)]
+    action: Literal["skip", "rollback"]
+    limit: Positive
+
+
+class Samples(Section):
+    every: Positive
+    tokens: Positive
+    prompts: list[Annotated[str, Field(min_length=1)]]
+
+
 class Optimization(Section):
     optimizer: Literal["muon", "adamw"]
     learning_rate: Annotated[float, Field(gt=0, le=1)]
@@ -42,6 +55,7 @@ class Pretrain(Optimization):
     tokens: Positive
     batch_tokens: Positive
     extend_from: Commit | None
+    samples: Samples
 
 
 class Decay(Section):

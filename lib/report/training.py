@@ -8,7 +8,7 @@ import pandas as pd
 
 from lib.report import charts
 from lib.report.formats import NONE, compact, count
-from lib.report.page import Column, Details, Figure, Figures, Section, Table
+from lib.report.page import Block, Column, Details, Excerpt, Figure, Figures, Note, Section, Table
 from lib.report.results import Results
 
 # Title -> the stages whose curves are one after the other.
@@ -42,7 +42,37 @@ def curves(results: Results) -> Section:
         details.append(_validations(title, train, val))
     titles = ("steps", "tokens", "first loss", "final loss", "final val. loss", "best val. loss")
     table = Table("Training, losses in nats per token", [Column("stage"), *map(Column, titles)], rows)
-    return Section("training", "How it learnt", [Figures(figures), table, Details("Every validation", details)])
+    blocks = [Figures(figures), table, Note(_trouble(results)), Details("Every validation", details)]
+    written = _written(results)
+    if written:
+        blocks.append(Details("What it wrote on the way", written))
+    return Section("training", "How it learnt", blocks)
+
+
+def _trouble(results: Results) -> str:
+    """What the guards did, over all stages."""
+    guards = [results.metrics(stage)["guards"] for stages in PARTS.values() for stage in stages]
+    counts = {name: sum(guard[name] for guard in guards) for name in ("not_finite", "spikes", "roll_backs")}
+    # The decay goes on counting where the stable run ended.
+    counts = {name: count - guards[0][name] for name, count in counts.items()}
+    if not counts["not_finite"] and not counts["spikes"]:
+        return "No step was left out."
+    return (
+        f"Steps left out: {counts['not_finite']} because loss or gradient were not finite, {counts['spikes']} because "
+        f"they stood out; rolled back {counts['roll_backs']} times."
+    )
+
+
+def _written(results: Results) -> list[Block]:
+    """How the model continued the fixed prompts of pretraining, step by step."""
+    samples = [sample for stage in PARTS["Pretraining"] for sample in results.json(f"reports/{stage}/samples.json")]
+    prompts = dict.fromkeys(sample["prompt"] for sample in samples)
+    return [
+        Excerpt(
+            prompt, [(f"step {sample['step']}", sample["text"]) for sample in samples if sample["prompt"] == prompt]
+        )
+        for prompt in prompts
+    ]
 
 
 def _joined(results: Results, stages: Sequence[str], name: str) -> pd.DataFrame:

@@ -65,7 +65,7 @@ def read(folder: Path) -> tuple[State, Record]:
         raise DamagedError(f"{type(error).__name__}: {error}") from None
 
 
-def read_whole(folder: Path) -> tuple[State, Record]:
+def read_result(folder: Path) -> tuple[State, Record]:
     """The checkpoint that a stage left as its result.
 
     Raises:
@@ -74,7 +74,14 @@ def read_whole(folder: Path) -> tuple[State, Record]:
     try:
         return read(folder)
     except DamagedError as error:
-        raise SmeltError(f"{folder} is damaged ({error}); run `dvc checkout --force {folder.name}`") from None
+        raise SmeltError(
+            f"{folder} is damaged ({error}); `dvc checkout --force` brings back what was written"
+        ) from None
+
+
+def begin_anew(state: State, record: Record) -> tuple[State, Record]:
+    """The same checkpoint for a stage that has a history of its own."""
+    return state, {**record, "history": {}}
 
 
 def check_identity(record: Record, identity: dict[str, Any], what: str) -> None:
@@ -105,7 +112,8 @@ class Store:
     """The checkpoints of one run. Writing overlaps what the caller does next; an error of it comes with the next call.
 
     Args:
-        every: the steps between two regular checkpoints. The last KEEP of those are kept, and the newest of all.
+        every: the steps between two regular checkpoints. The last KEEP of those are kept (before there is one: the
+            first of all), and the newest of all.
     """
 
     def __init__(self, folder: Path, every: int) -> None:
@@ -136,6 +144,26 @@ class Store:
                 say(f"checkpoint {folder.name} is damaged ({error}); set aside as {aside.name}, using the one before")
         return None
 
+    def back(self, say: Callable[[str], None]) -> tuple[State, Record]:
+        """The newest regular checkpoint, else the one that the run began with; later ones are removed.
+
+        Where a signal had one saved has no say in this: a run that was stopped decides as one that was not.
+        """
+        regular = self._regular(self._folders())
+        target = regular[-1] if regular else self._folders()[0]
+        for later in self._folders():
+            if later > target:
+                shutil.rmtree(later)
+        found = self.newest(say)
+        if not found:
+            raise SmeltError(
+                f"there is no whole checkpoint in {self._folder} to roll back to; run the same command again"
+            )
+        return found
+
+    def _regular(self, folders: list[Path]) -> list[Path]:
+        return [folder for folder in folders if int(folder.name.removeprefix("step-")) % self._every == 0]
+
     def _folders(self) -> list[Path]:
         return sorted(self._folder.glob("step-*"))
 
@@ -151,6 +179,5 @@ class Store:
         aside.rename(final)
         _sync(self._folder)
         folders = self._folders()
-        regular = [folder for folder in folders if int(folder.name[5:]) % self._every == 0]
-        for old in {*folders} - {*regular[-KEEP:], folders[-1]}:
+        for old in {*folders} - {*(self._regular(folders)[-KEEP:] or folders[:1]), folders[-1]}:
             shutil.rmtree(old)

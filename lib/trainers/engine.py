@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from lib.backends.launch import check_devices, hint
 from lib.backends.select import Backend
@@ -140,6 +141,7 @@ class TorchEngine:
         if self._compiled:
             self._raw.compile(dynamic=False)
         self._rows = micro_batch_rows()
+        self._tried: set[tuple[int, int]] = set()  # rows and length of micro-batches that fit in all processes
         self._tokens = START_TOKENS.get(backend.name, START_TOKENS_ELSEWHERE)  # of a micro-batch, at most
 
     # -- one step
@@ -147,32 +149,68 @@ class TorchEngine:
     def gradient(self, batch: Batch, counted: int) -> float:
         batch = processes.own_rows(batch)
         rows = self._rows or self._fitting(batch)
+        if processes.count() > 1:
+            rows = self._agreed(batch, rows)
         generators = self._random()
         while True:
             try:
-                total = torch.zeros((), device=self._accelerator.device)
-                pieces = self._micro_batches(batch, rows)
-                for number, piece in enumerate(pieces):
-                    last = number == math.ceil(len(batch.inputs) / rows) - 1
-                    with processes.meeting(self._objective, last):
-                        loss = self._objective(*piece) / max(counted, 1)
-                        # Gradients are averaged over the processes, and are to be summed.
-                        self._accelerator.backward(loss * processes.count())
-                    total += loss.detach()
+                total = self._accumulate(batch, rows, counted)
                 break
             except RuntimeError as error:
                 if not _out_of_memory(error):
                     raise
-                if rows == 1:
-                    raise SmeltError(self._too_large(batch)) from None
+                if processes.count() > 1 or rows == 1:
+                    raise SmeltError(self._too_large(batch, rows)) from None
             # Outside of `except`, which holds on to the frames of the failed pass and to their tensors.
-            self.discard()
-            self._set_random(generators)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            rows = math.ceil(rows / 2)
+            rows = self._smaller(rows, generators)
         self._remember(batch, rows)
-        return processes.total(total.item())
+        return processes.total(total)
+
+    def _accumulate(self, batch: Batch, rows: int, counted: int) -> float:
+        total = torch.zeros((), device=self._accelerator.device)
+        passes = math.ceil(len(batch.inputs) / rows)
+        with processes.own_randomness():
+            for number, piece in enumerate(self._micro_batches(batch, rows), start=1):
+                with processes.meeting(self._objective, last=number == passes):
+                    loss = self._objective(*piece) / max(counted, 1)
+                    # Gradients are averaged over the processes, and are to be summed.
+                    self._accelerator.backward(loss * processes.count())
+                total += loss.detach()
+        return total.item()
+
+    def _smaller(self, rows: int, generators: dict[str, Tensor]) -> int:
+        """Go back to before a pass that did not fit into memory; rows for the next attempt."""
+        self.discard()
+        self._set_random(generators)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return math.ceil(rows / 2)
+
+    def _agreed(self, batch: Batch, rows: int) -> int:
+        """Rows of a micro-batch that fit in all processes, tried before the first step on batches of this length.
+
+        A process that ran out of memory between two exchanges would leave the others waiting, so the trial has none.
+        With FSDP every pass has some: there is no trial, and what does not fit ends the run.
+        """
+        if not isinstance(self._objective, DistributedDataParallel):
+            return rows
+        while (rows, batch.inputs.shape[1]) not in self._tried:
+            generators, failed = self._random(), False
+            try:
+                with processes.meeting(self._objective, last=False):
+                    self._accelerator.backward(self._objective(*next(self._micro_batches(batch, rows))))
+            except RuntimeError as error:
+                if not _out_of_memory(error):
+                    raise
+                failed = True
+            smaller = self._smaller(rows, generators)
+            if not processes.largest(failed):
+                self._tried.add((rows, batch.inputs.shape[1]))
+            elif rows == 1:
+                raise SmeltError(self._too_large(batch, rows))
+            else:
+                rows = smaller
+        return rows
 
     def _fitting(self, batch: Batch) -> int:
         """Rows of a micro-batch: as many as fit, in micro-batches of one size."""
@@ -195,10 +233,13 @@ class TorchEngine:
         self._tokens = rows * length
         self._say(f"a micro-batch of {wanted} rows does not fit into memory; going on with {fits}")
 
-    def _too_large(self, batch: Batch) -> str:
+    def _too_large(self, batch: Batch, rows: int) -> str:
+        used = f"the memory of the device ({self.memory_mib():,.0f} MiB were in use)"
+        if rows > 1:
+            return f"a micro-batch of {rows} rows does not fit into {used}; set SMELT_MICRO_BATCH={math.ceil(rows / 2)}"
         return (
-            f"a single row of {batch.inputs.shape[1]} tokens does not fit into the memory of the device "
-            f"({self.memory_mib():,.0f} MiB were in use); shorten model.context_length or choose a smaller model.size"
+            f"a single row of {batch.inputs.shape[1]} tokens does not fit into {used}; shorten model.context_length or "
+            f"choose a smaller model.size"
         )
 
     def _micro_batches(self, batch: Batch, rows: int) -> Iterator[list[Tensor]]:

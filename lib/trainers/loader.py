@@ -5,14 +5,19 @@ from __future__ import annotations
 
 import functools
 import json
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
 from lib.pipeline.errors import SmeltError
 
 IGNORED = -100  # label of a position without loss, as in torch's cross-entropy
+_AHEAD = 4  # batches that are made before they are asked for; several, because a disk has slow moments
 
 
 class Batch(NamedTuple):
@@ -110,3 +115,56 @@ class Conversations:
             labels[row, : len(ids) - 1] = np.where(mask[1:], ids[1:], IGNORED)
             documents[row, : len(ids) - 1] = 0
         return Batch(inputs, labels, documents)
+
+
+class Prefetch(Iterator[tuple[int, Batch]]):
+    """Steps from `start_step` up to `stop_step` with the batch of each, made in a thread while the loop computes.
+
+        with Prefetch(train, seed, rows, start, stop) as prefetch:
+            for step, batch in prefetch: ...
+
+    What the thread raises is raised in the loop, at the step that it belongs to. A thread is enough: nearly all of its
+    work is numpy's copying.
+
+    Attributes:
+        stall_seconds: how long the loop has waited for batches, so far.
+    """
+
+    def __init__(self, batches: Batches, seed: int, batch_rows: int, start_step: int, stop_step: int) -> None:
+        self.stall_seconds = 0.0
+        self._batches, self._seed, self._batch_rows = batches, seed, batch_rows
+        self._steps = iter(range(start_step, stop_step))
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
+        self._ahead: deque[tuple[int, Future[Batch]]] = deque()
+        for _ in range(_AHEAD):
+            self._order()
+
+    def _order(self) -> None:
+        step = next(self._steps, None)
+        if step is not None:
+            self._ahead.append((step, self._pool.submit(self._make, step)))
+
+    def _make(self, step: int) -> Batch:
+        return self._batches.rows(batch_indices(self._seed, step, self._batch_rows, len(self._batches)))
+
+    def __next__(self) -> tuple[int, Batch]:
+        if not self._ahead:
+            raise StopIteration
+        step, future = self._ahead.popleft()
+        before = time.perf_counter()
+        batch = future.result()
+        self.stall_seconds += time.perf_counter() - before
+        self._order()
+        return step, batch
+
+    def close(self) -> None:
+        """End the thread; what it has made and nobody asked for is dropped."""
+        self._ahead.clear()
+        self._steps = iter(())
+        self._pool.shutdown(cancel_futures=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()

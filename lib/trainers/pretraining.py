@@ -8,33 +8,46 @@ import math
 from dataclasses import asdict
 from pathlib import Path
 
+from tokenizers import Tokenizer
+
 from lib.backends.select import select_backend
 from lib.model.config import derive
 from lib.model.decoder import Decoder
-from lib.params.training import Model, Pretrain
+from lib.params.training import Guards, Model, Pretrain
 from lib.pipeline.errors import SmeltError
 from lib.pipeline.hashes import hash_file, hash_path
 from lib.pipeline.run import Run
 from lib.trainers.engine import TorchEngine
+from lib.trainers.live import History, Meter
 from lib.trainers.loader import TokenBlocks
 from lib.trainers.loop import Task, Trainer
 from lib.trainers.objectives import NextToken
 from lib.trainers.optimizers import for_pretraining
 from lib.trainers.schedules import wsd
+from lib.trainers.text import Sampler, token_bytes
 
 
 class Pretraining:
     """A decoder to be trained from scratch on the packed tokens.
 
     Args:
-        decay_steps: how many steps follow the stable part; they are trained only if `decays`.
+        tokens, tokenizer: the folders.
+        decay_steps: how many steps follow the stable part.
 
     Raises:
         SmeltError: the shape, the batch and the tokens do not fit each other.
     """
 
     def __init__(
-        self, run: Run, shape: Model, settings: Pretrain, seed: int, tokens: Path, tokenizer: Path, decay_steps: int = 0
+        self,
+        run: Run,
+        shape: Model,
+        settings: Pretrain,
+        guards: Guards,
+        seed: int,
+        tokens: Path,
+        tokenizer: Path,
+        decay_steps: int = 0,
     ) -> None:
         vocab_size = json.loads((tokens / "index.json").read_text(encoding="utf-8"))["vocab_size"]
         self.config = derive(shape, vocab_size)
@@ -52,7 +65,8 @@ class Pretraining:
         self.model = Decoder(self.config)
         self.model.initialise(seed)
         optimizers = for_pretraining(self.model, settings)
-        engine = TorchEngine(select_backend(), NextToken(self.model), optimizers, seed, compiles=True, say=run.log)
+        backend = select_backend()
+        engine = TorchEngine(backend, NextToken(self.model), optimizers, seed, compiles=True, say=run.log)
         task = Task(
             train,
             val,
@@ -70,8 +84,27 @@ class Pretraining:
                 "tokenizer": fingerprint,
                 "tokens": hash_path(tokens),
             },
+            section="pretrain",
+            token_bytes=token_bytes(Tokenizer.from_file(str(tokenizer / "tokenizer.json"))),
+            sampler=Sampler(tokenizer, settings.samples, self.config.context_length),
         )
-        self.trainer = Trainer(run, engine, settings, task)
+        self.trainer = Trainer(run, engine, settings, guards, task, Meter(backend, self.config.flops_per_token))
+
+    def write(self, run: Run, history: History) -> None:
+        """The curves, what the model wrote on the way, and the metrics."""
+        history.write(run)
+        run.report("samples.json", history.samples)
+        run.metrics(
+            {
+                "parameters": self.config.parameters,
+                "flops_per_token": self.config.flops_per_token,
+                "epochs": round(self.epochs, 3),
+                **self.trainer.report(),
+                "loss": round(history.train[-1]["loss"], 4) if history.train else None,
+                "val_loss": round(history.val[-1]["loss"], 4),
+                "val_bits_per_byte": round(history.val[-1]["bits_per_byte"], 4),
+            }
+        )
 
 
 def stable_steps(settings: Pretrain) -> int:

@@ -89,6 +89,25 @@ def tell(value: T) -> T:
     return said[0]
 
 
+def first_reads(find: Callable[[], tuple[T, Any] | None]) -> tuple[T | None, Any]:
+    """find() in the first process: what is large for it alone, what is small for all, or None and None.
+
+    Raises:
+        SmeltError: find() raised one. All processes raise it, so that none waits for the others.
+    """
+    found = small = error = None
+    if not rank():
+        try:
+            found = find()
+            small = found and found[1]
+        except SmeltError as raised:
+            error = str(raised)
+    small, error = tell((small, error))
+    if error:
+        raise SmeltError(error)
+    return found and found[0], small
+
+
 def _device() -> torch.device:
     """Where the processes exchange tensors."""
     return torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")

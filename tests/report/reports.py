@@ -15,6 +15,7 @@ from lib.pipeline.declarations import declarations
 REPOSITORY = Path(__file__).parents[2]
 READ, COLLECT_REJECTS, CLEAN_REJECTS, DUPLICATES = 1000, 40, 60, 50  # documents of every source that is not empty
 EMPTY = "internal"
+GUARDS = {"not_finite": 0, "spikes": 2, "roll_backs": 0, "loss_fell": True}
 
 
 def score(value: float | None, stderr: float | None) -> dict[str, float | None]:
@@ -68,6 +69,8 @@ def _content(stage: str, number: int, file: str, sources: list[str]) -> Any:
         return {name: {item: values} if item else values}
     if name == "clean" and file == "samples.json":
         return {"min_words": [{"id": f"{item}/1", "uri": f"data/{item}/1.txt", "text": "Too few words."}]}
+    if file == "samples.json" and not item:
+        return [{"step": number * 10, "prompt": "The capital of France is", "text": f" the {name}"}]
     if file == "samples.json":
         return [
             {
@@ -210,9 +213,23 @@ def _metrics(name: str, item: str, sources: list[str]) -> dict[str, Any]:
                 },
             }
         case "pretrain":
-            return {"parameters": 5_310_000, "tokens": 3_522_560, "steps": 860, "loss": 4.2, "val_loss": 4.3}
+            return {
+                "parameters": 5_310_000,
+                "tokens": 3_522_560,
+                "steps": 860,
+                "loss": 4.2,
+                "val_loss": 4.3,
+                "guards": GUARDS,
+            }
         case "decay":
-            return {"parameters": 5_310_000, "tokens": 6_000_640, "steps": 1465, "loss": 3.62, "val_loss": 3.7}
+            return {
+                "parameters": 5_310_000,
+                "tokens": 6_000_640,
+                "steps": 1465,
+                "loss": 3.62,
+                "val_loss": 3.7,
+                "guards": GUARDS,
+            }
         case "chat":
             kinds = {"manual": 4000, "encyclopedia": 1500, "yes_no": 1500}
             return {"train": kinds, "val": dict.fromkeys(kinds, 40), "test": dict.fromkeys(kinds, 160)}
@@ -226,6 +243,7 @@ def _metrics(name: str, item: str, sources: list[str]) -> dict[str, Any]:
                 "val_loss_before": 3.5,
                 "loss": 1.1,
                 "val_loss": 1.3,
+                "guards": GUARDS,
             }
         case "evaluate":
             bits, service = {"base": (1.5, 0.02), "chat": (1.6, 0.62), "reference": (1.2, 0.31)}[item]

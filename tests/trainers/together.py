@@ -16,12 +16,13 @@ from accelerate.state import AcceleratorState
 from lib.model.decoder import Decoder
 from lib.trainers import processes
 from lib.trainers.engine import TorchEngine
+from lib.trainers.live import Meter
 from lib.trainers.loader import Conversations
 from lib.trainers.loop import Task, Trainer
 from lib.trainers.objectives import NextToken
 from lib.trainers.optimizers import for_pretraining
 from lib.trainers.schedules import wsd
-from tests.trainers.test_loop import CONFIG, CPU, SETTINGS, Counting, FakeRun
+from tests.trainers.test_loop import CONFIG, CPU, GUARDS, SETTINGS, Counting, FakeRun
 
 STEPS, CUT = 8, 4
 SHAPE = replace(CONFIG, vocab_size=33, layers=2, feed_forward=34)  # shares of unequal size
@@ -72,7 +73,8 @@ def train(case: Case, folder: Path, steps: int = STEPS) -> dict[str, Any]:
     engine = TorchEngine(CPU, NextToken(model), for_pretraining(model, settings), seed=3, compiles=True, say=run.log)
     schedule = functools.partial(wsd, warmup_steps=2, stable_steps=5, decay_steps=3)
     batches = Counting() if case.batches == "rows" else conversations()
-    trainer = Trainer(run, engine, settings, Task(batches, batches, 7, 3, steps, schedule, {}))
+    task = Task(batches, batches, 7, 3, steps, schedule, {"shape": "tiny"}, section="pretrain")
+    trainer = Trainer(run, engine, settings, GUARDS, task, Meter(CPU, flops_per_token=None))
     history = trainer.fit()
     next_tokens = engine.next_tokens(np.array([[3, 4, 5]])).tolist()
     state, _ = trainer.checkpoint()
