@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import resource
+import warnings
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
@@ -135,6 +136,8 @@ class TorchEngine:
             self._stepped = optimizers
         else:
             self._raw = objective
+            # accelerate does not know the new name of it yet.
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
             self._objective, *self._stepped = self._accelerator.prepare(objective, *optimizers)
         self._names = {id(weight): name for name, weight in self._raw.model.named_parameters()}
         self._compiled = compiles and compiling(getattr(backend, "compiles", False))

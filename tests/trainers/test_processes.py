@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from lib.backends.launch import check_devices
+from lib.pipeline.errors import SmeltError
 from lib.trainers import processes
 from lib.trainers.loader import IGNORED, Batch
 from tests.trainers.together import CASES, CUT, STEPS, Case, train
@@ -22,7 +26,7 @@ NAMES = [case.name for case in CASES]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One process begins each case; then two run all of them."""
+    """One process begins each case; then two run all of them, in one start of torchrun."""
     folder = tmp_path_factory.mktemp("together")
     for case in CASES:
         (folder / case.name).mkdir()
@@ -41,9 +45,14 @@ def case(request: pytest.FixtureRequest) -> Case:
     return request.param
 
 
+@pytest.fixture(scope="module")
+def results(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "results.json").read_text())
+
+
 @pytest.fixture
-def together(folder: Path, case: Case) -> dict[str, Any]:
-    return json.loads((folder / case.name / "results.json").read_text())
+def together(results: dict[str, Any], case: Case) -> dict[str, Any]:
+    return results[case.name]
 
 
 @pytest.fixture
@@ -70,7 +79,7 @@ def test_two_processes_give_the_curve_of_one(together: dict[str, Any], alone: di
     agree(together["whole"], alone)
     # What the first process holds: all of it, or its share, rounded up.
     share = together["whole"]["held"] / alone["held"]
-    assert share == 1 if case.sharding == "ddp" else 0.5 <= share < 0.52
+    assert share == 1 if case.sharding == "ddp" else 0.5 <= share < 0.55
 
 
 def test_one_process_goes_on_where_two_stopped(folder: Path, alone: dict[str, Any], case: Case) -> None:
@@ -81,6 +90,53 @@ def test_one_process_goes_on_where_two_stopped(folder: Path, alone: dict[str, An
 
 def test_two_processes_go_on_where_one_stopped(together: dict[str, Any], alone: dict[str, Any]) -> None:
     agree(together["rest"], alone)
+
+
+def test_dropout_goes_on_as_if_nothing_had_happened(results: dict[str, Any]) -> None:
+    """Each process drops others, and again the same ones after a restart: to the bit."""
+    whole, rest = results["dropout"]["whole"], results["dropout"]["rest"]
+    assert rest["history"] == whole["history"]
+    assert rest["weights"] == whole["weights"]
+    assert whole["history"] != results["fsdp-lora"]["whole"]["history"]
+
+
+def test_a_signal_to_one_process_stops_all_at_the_same_step(results: dict[str, Any]) -> None:
+    interrupted = results["interrupted"]
+    assert interrupted["code"] == 128 + signal.SIGTERM
+    assert 0 < interrupted["step"] < STEPS
+    assert f"continuing from step {interrupted['step']} of {STEPS}" in interrupted["said"]
+    assert interrupted["weights"] == results["ddp"]["whole"]["weights"]
+
+
+def test_what_fits_in_every_process_is_taken(results: dict[str, Any]) -> None:
+    """Four rows for each; the second process, short of memory, makes both take two at a time."""
+    cramped = results["cramped"]
+    assert "a micro-batch of 4 rows does not fit into memory; going on with 2 rows" in cramped["said"][0]
+    agree({**cramped, "next": None}, {**results["ddp"]["whole"], "next": None})
+
+
+def test_the_model_that_was_given_is_whole_in_the_end(results: dict[str, Any]) -> None:
+    assert results["given"] is True
+
+
+def test_what_cannot_be_divided_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    bitsandbytes = pytest.importorskip("bitsandbytes")
+    weights = [torch.nn.Parameter(torch.ones(4))]
+    with pytest.raises(SmeltError, match="8-bit optimizers cannot"):
+        processes.shard(torch.nn.Linear(2, 2), [bitsandbytes.optim.AdamW8bit(weights)])
+    monkeypatch.setenv("SMELT_SHARDING", "zero")
+    with pytest.raises(SmeltError, match="'zero'; it is ddp"):
+        processes.shards()
+
+
+@pytest.mark.parametrize(("name", "gpus", "told"), [("mps", 0, "mps has one device"), ("cuda", 1, "than it has GPUs")])
+def test_processes_without_a_device_of_their_own_are_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, gpus: int, told: str
+) -> None:
+    for key, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(SmeltError, match=told):
+        check_devices(name, gpus)
 
 
 @pytest.mark.parametrize(("rows", "count"), [(7, 2), (1, 3), (6, 3), (2, 4)])
