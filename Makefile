@@ -1,7 +1,7 @@
 # `make` lists the targets. Each one that needs Python makes .venv first and works by itself.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check bench-data bench-scale exp queue preset align pin crawl chat licences lineage push pull unlock graph clean
+.PHONY: help setup repro test check bench-data bench-scale bench-kills exp queue preset align pin crawl chat licences lineage push pull unlock graph clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,12 +10,12 @@ export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF
 export DVC_NO_ANALYTICS := 1
 # dvc.yaml says `python`: the one of .venv.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-GROUPS := pipeline data train eval export rag serve report dev
+GROUPS := pipeline data train sinks eval export rag serve report dev
 
 help: ## list the targets
 	@echo "Smelt: from a folder of documents to a small language model you own"
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
-	@echo "Machine-local settings (they never change a result): SMELT_DEVICE=cpu|cuda|rocm|mps  SMELT_WORKERS=N  SMELT_WHEELS=DIR  SMELT_HUB=DIR  SMELT_EXECUTOR=local|ray|slurm"
+	@echo "Machine-local settings (they never change a result): SMELT_DEVICE=cpu|cuda|rocm|mps  SMELT_MICRO_BATCH=auto|ROWS  SMELT_COMPILE=0|1  SMELT_SINKS=tensorboard,wandb,trackio  SMELT_WORKERS=N  SMELT_WHEELS=DIR  SMELT_HUB=DIR  SMELT_EXECUTOR=local|ray|slurm"
 
 # The stamp names what was installed: a changed pin installs again, anything else does not.
 setup: $(BIN)/.installed ## make .venv with the pinned dependencies
@@ -46,6 +46,9 @@ bench-data: setup ## measure the cleaning chain beside datatrove's own blocks (4
 
 bench-scale: setup ## measure whether the data stages' memory stays constant: documents of the default, 1 and 10 times
 	$(BIN)/python -m tests.benchmarks.scale $(ARGS)
+
+bench-kills: setup ## kill 25 training runs at random moments: do they end in the same bits? (6 minutes on two cores)
+	$(BIN)/python -m tests.benchmarks.kills $(ARGS)
 
 exp: setup ## run an experiment: make exp SET="pretrain.learning_rate=2e-3 seed=2" [TEMP=1 | QUEUE=1]
 	@untracked=$$(git ls-files --others --exclude-standard -- lib stages dvc.yaml params.yaml); test -z "$$untracked" || \

@@ -62,7 +62,14 @@ def main(run: Run) -> None:
     schedule = functools.partial(
         wsd, warmup_steps=settings.warmup_steps, stable_steps=steps - decay_steps, decay_steps=decay_steps
     )
-    identity = {"base": hash_path(base), "seed": seed, "batch_rows": settings.batch_rows, "rank": settings.rank}
+    identity = {
+        "base": hash_path(base),
+        "chat": hash_path(run.dep("data/chat")),
+        "seed": seed,
+        "batch_rows": settings.batch_rows,
+        "rank": settings.rank,
+        "optimizer": settings.optimizer,
+    }
     task = Task(train, val, settings.batch_rows, seed, steps, schedule, identity, section="finetune")
     trainer = Trainer(run, engine, settings, run.param("guards"), task, Meter(backend, flops_per_token=None))
     untrained, _ = trainer.validate()

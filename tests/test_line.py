@@ -81,7 +81,7 @@ def test_a_document_reruns_its_own_source(line: Workspace) -> None:
 
 def test_killed_training_continues_to_the_same_bits(line: Workspace) -> None:
     before = line.outs()
-    line.set({"pretrain": {"learning_rate": 0.013}})
+    line.set({"pretrain": {"learning_rate": 0.013, "tokens": 102_400}})
     process = line.start("dvc", "repro", "pretrain")
     checkpoints = line.folder / ".scratch" / "pretrain"
     deadline = time.monotonic() + 120
@@ -91,16 +91,17 @@ def test_killed_training_continues_to_the_same_bits(line: Workspace) -> None:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    assert not (line.folder / "models/base").exists()
+    assert not (line.folder / "models/stable").exists()
 
     output = line.dvc("repro", "pretrain")
     assert "continuing from step" in output
-    resumed = line.outs()["models/base"]
+    resumed = line.outs()["models/stable"]
     line.dvc("repro", "--single-item", "--force", "--no-run-cache", "pretrain")
-    assert line.outs()["models/base"] == resumed != before["models/base"]
+    assert line.outs()["models/stable"] == resumed != before["models/stable"]
 
-    line.set({"pretrain": {"learning_rate": RATE}})  # as it was: DVC remembers, and trains nothing
-    assert "pretrain" not in line.repro()
+    # As it was: DVC remembers, and trains nothing.
+    line.set({"pretrain": {"learning_rate": RATE, "tokens": 20480}})
+    assert not {"pretrain", "decay"} & line.repro()
     assert line.outs()["models/base"] == before["models/base"]
 
 
@@ -122,12 +123,12 @@ def test_a_second_writer_is_refused(line: Workspace) -> None:
 
 
 def test_an_edit_during_a_run_is_not_recorded_as_its_cause(line: Workspace) -> None:
-    line.set({"pretrain": {"learning_rate": 0.012}})
+    line.set({"pretrain": {"learning_rate": 0.012, "tokens": 102_400}})
     process = line.start("dvc", "repro", "pretrain")
     while not list((line.folder / ".scratch/pretrain").glob("*/step-*")):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.01)
-    line.set({"pretrain": {"learning_rate": RATE}})
+    line.set({"pretrain": {"learning_rate": RATE, "tokens": 20480}})
     output, _ = process.communicate()
     assert process.returncode != 0
     assert "pretrain changed while pretrain was running" in output

@@ -86,13 +86,14 @@ def _validations(title: str, train: pd.DataFrame, val: pd.DataFrame) -> Table:
     joined = pd.merge_asof(val, train[["step", "loss"]], on="step", suffixes=("", "_train"))
     return Table(
         title,
-        [Column("step"), Column("tokens"), Column("training loss"), Column("validation loss")],
+        [*map(Column, ("step", "tokens", "training loss", "validation loss", "bits per byte"))],
         [
             [
                 count(int(row.step)),
                 compact(row.tokens),
                 f"{row.loss_train:.3f}" if pd.notna(row.loss_train) else NONE,
                 f"{row.loss:.3f}",
+                f"{row.bits_per_byte:.3f}" if "bits_per_byte" in joined else NONE,
             ]
             for row in joined.itertuples()
         ],

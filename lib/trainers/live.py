@@ -75,20 +75,19 @@ class Meter:
 class View:
     """The progress line of one run, and what it observed of the machine in the end.
 
-        step 120/400: loss 5.123, 14.2k tokens/s, MFU 61%, 312 MiB, 45 W, stall 0.1%
-
-    tqdm adds how long it took and how long it will take.
+    pretrain: 30%|███       | 120/400 [01:10<02:44, 1.7step/s, loss 5.123, 14,210 tokens/s, MFU 61%, 312 MiB, 45 W, ...
     """
 
     def __init__(self, run: Run, engine: Engine, meter: Meter, first: int, steps: int) -> None:
         self._run, self._engine, self._meter, self._steps = run, engine, meter, steps
         self._recent: deque[tuple[int, float]] = deque(maxlen=_RECENT)  # tokens and seconds of a step
         self._tokens, self._stalled, self._started = 0, 0.0, time.perf_counter()
+        self._done, self._loss = first, 0.0
         watched = sys.stderr.isatty()
         self._interval = 0.5 if watched else 20
         self._bar = tqdm(
             total=steps, initial=first, desc=run.id, unit="step", disable=first >= steps or run.follows,
-            mininterval=self._interval, maxinterval=self._interval, dynamic_ncols=watched, leave=watched,
+            mininterval=self._interval, maxinterval=self._interval, dynamic_ncols=watched, leave=False,
         )  # fmt: skip
         self._shown = self._started
         self._sinks = Sinks(run)
@@ -98,22 +97,23 @@ class View:
         self._recent.append((tokens, seconds + stalled))
         self._tokens += tokens
         self._stalled += stalled
+        self._done, self._loss = number, loss
         now = time.perf_counter()
-        if now - self._shown >= self._interval or number == self._steps:
+        if now - self._shown >= self._interval:
             self._shown = now
-            self._bar.set_postfix_str(self._line(loss), refresh=False)
+            self._bar.set_postfix_str(self._line(), refresh=False)
         self._bar.update(number - self._bar.n)  # which falls when the run is rolled back
 
     def _rate(self) -> float:
         tokens, seconds = (sum(column) for column in zip(*self._recent, strict=True))
         return tokens / seconds
 
-    def _line(self, loss: float) -> str:
+    def _line(self) -> str:
         rate = self._rate()
         mfu, watts, memory = self._meter.mfu(rate), self._meter.watts(), self._engine.memory_mib()
         stall = self._stalled / (time.perf_counter() - self._started)
         parts = [
-            f"loss {loss:.3f}",
+            f"loss {self._loss:.3f}",
             f"{rate:,.0f} tokens/s",
             f"MFU {mfu:.0%}" if mfu is not None else None,
             f"{memory:,.0f} MiB",
@@ -132,6 +132,8 @@ class View:
     def __exit__(self, *exception: object) -> None:
         self._bar.close()
         self._sinks.close()
+        if self._tokens:  # also for runs too short for a progress line
+            self._run.log(f"step {self._done}/{self._steps}: {self._line()}")
         observed = self._run.observed
         observed["device"], observed["processes"] = self._meter.describe(), processes.count()
         if self._tokens:

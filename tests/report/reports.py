@@ -283,7 +283,9 @@ def _write_curves(folder: Path, done: int, steps: int, first: float, last: float
     rows = ["step,tokens,loss,learning_rate,gradient_norm"]
     rows += [f"{s},{s * 4096},{value:.4f},0.004,0.7" for s, value in zip(step, loss, strict=True)]
     (folder / "train.csv").write_text("\n".join(rows) + "\n")
-    rows = ["step,tokens,loss"] + [
-        f"{s},{s * 4096},{value + 0.1:.4f}" for s, value in zip(step[9::10], loss[9::10], strict=True)
+    rows = ["step,tokens,loss,bits_per_byte"] + [
+        f"{s},{s * 4096},{value + 0.1:.4f},{value / 2:.4f}" for s, value in zip(step[9::10], loss[9::10], strict=True)
     ]
+    if folder.name == "finetune":  # chats are not measured in bytes
+        rows = [row.rpartition(",")[0] for row in rows]
     (folder / "val.csv").write_text("\n".join(rows) + "\n")

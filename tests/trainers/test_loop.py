@@ -91,8 +91,13 @@ def test_it_learns_to_count(tmp_path: Path) -> None:
     assert history.val[-1]["loss"] < 0.5
 
 
-@pytest.mark.parametrize(("stop_at", "optimizer"), [(5, "muon"), (7, "adamw"), (19, "muon")])
-def test_a_stopped_run_ends_in_the_same_bits(tmp_path: Path, stop_at: int, optimizer: str) -> None:
+@pytest.mark.parametrize(
+    ("stop_at", "number", "optimizer"),
+    [(5, signal.SIGTERM, "muon"), (7, signal.SIGINT, "adamw"), (19, signal.SIGTERM, "muon")],
+)
+def test_a_stopped_run_ends_in_the_same_bits(
+    tmp_path: Path, stop_at: int, number: signal.Signals, optimizer: str
+) -> None:
     whole = trainer(tmp_path / "whole", optimizer=optimizer)
     whole.fit()
 
@@ -102,12 +107,13 @@ def test_a_stopped_run_ends_in_the_same_bits(tmp_path: Path, stop_at: int, optim
         def rows(self, indices: np.ndarray) -> Batch:
             Stops.calls += 1
             if Stops.calls == stop_at:
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), number)
             return super().rows(indices)
 
     with pytest.raises(SystemExit) as stopped:
         trainer(tmp_path / "stopped", Stops(), optimizer=optimizer).fit()
-    assert stopped.value.code == 143
+    assert stopped.value.code == 128 + number
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     resumed = trainer(tmp_path / "stopped", optimizer=optimizer)
     resumed.fit()
     assert "continuing from step" in resumed._run.said[0]

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
+
+from lib.params.load import read_yaml
 from lib.preset import overlay
 from lib.text.documents import Document
 from lib.tokenizer.encode import encode_documents, write_index
 from lib.tokenizer.train import save_tokenizer, train_tokenizer
 from tests.text import project
 from tests.tokenizer.conftest import VOCAB_SIZE, sentences
+from tests.workspace import ROOT, Workspace
 
 TINY = {
     "model": {"size": "micro", "context_length": 32, "layers": 1, "width": 32, "heads": 2, "kv_heads": 1},
     "pretrain": {
         "tokens": 20 * 256, "batch_tokens": 256, "warmup_steps": 4, "checkpoint_every": 5, "log_every": 2,
-        "validate_every": 10, "validate_rows": 8,
+        "validate_every": 10, "validate_rows": 8, "samples": {"every": 30, "tokens": 4},
     },
     "decay": {"fraction": 0.5},
 }  # fmt: skip
@@ -39,3 +44,20 @@ def make(root: Path, **changes: dict[str, Any]) -> Path:
         splits[name] = encode_documents(tokenizer, documents, root / "data/tokens" / name, 10_000)
     write_index(root / "data/tokens", tokenizer, root / "models/tokenizer/tokenizer.json", splits)
     return root
+
+
+def make_workspace(root: Path, **changes: dict[str, Any]) -> Workspace:
+    """The project as a repository of git and DVC of its own, with our code and the stages `pretrain` and `decay`."""
+    make(root, **changes)
+    stages = read_yaml(root / "dvc.yaml")["stages"]
+    YAML().dump({"stages": {name: stages[name] for name in ("pretrain", "decay")}}, root / "dvc.yaml")
+    for name in ("lib", "stages"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in (".gitignore", ".dvcignore"):
+        shutil.copy(ROOT / name, root / name)
+    workspace = Workspace(root)
+    workspace.environment |= {"OMP_NUM_THREADS": "1", "SMELT_DEVICE": "cpu"}
+    workspace.run("git", "init", "--quiet", "--initial-branch=main")
+    workspace.dvc("init", "--quiet")
+    workspace.commit("a small project")
+    return workspace

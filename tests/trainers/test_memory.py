@@ -1,0 +1,101 @@
+"""Micro-batches that do not fit into memory: halved when they are `auto`, named when they are not.
+
+Real allocations fail, in a process whose address space is limited.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.workspace import ROOT
+
+PROGRAM = """
+import resource, sys
+import numpy as np, torch
+from lib.backends.select import select_backend
+from lib.pipeline.errors import SmeltError
+from lib.trainers.engine import TorchEngine
+from lib.trainers.loader import Batch
+
+ROWS, LENGTH, VOCAB = 64, 16, 32768  # fp32 logits of a row: 2 MiB
+
+class Objective(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.model = torch.nn.Sequential(torch.nn.Embedding(VOCAB, 4), torch.nn.Dropout(0.5), torch.nn.Linear(4, VOCAB))
+
+    def forward(self, inputs, labels, documents):
+        logits = self.model(inputs)
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="sum")
+
+torch.manual_seed(1)
+objective = Objective()
+optimizer = torch.optim.AdamW(objective.parameters(), lr=1e-3)
+optimizer.param_groups[0]["peak"] = 1e-3
+said = []
+engine = TorchEngine(select_backend(), objective, [optimizer], seed=1, compiles=False, say=said.append)
+tokens = np.random.default_rng(0).integers(0, VOCAB, (ROWS, LENGTH + 1))
+batch = Batch(tokens[:, :-1], tokens[:, 1:], np.zeros((ROWS, LENGTH), np.int32))
+small = Batch(*(part[:1, :2] for part in batch))
+engine.gradient(small, 2)  # threads and caches are there
+engine.discard()
+torch.manual_seed(5)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + {mib} * 2**20,) * 2)
+try:
+    losses = []
+    for _ in range(2):
+        losses.append(engine.gradient(batch, ROWS * LENGTH))
+        engine.discard()
+except SmeltError as error:
+    sys.exit(f"refused: {error}")
+print(*said, losses[0].hex(), sep=chr(10))
+"""
+
+
+def run(mib: int, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM.replace("{mib}", str(mib))], cwd=ROOT, text=True, capture_output=True,
+        env={**os.environ, "SMELT_DEVICE": "cpu", "OMP_NUM_THREADS": "1", **environment},
+    )  # fmt: skip
+
+
+def test_auto_goes_on_with_what_fits_and_a_fixed_size_is_refused_with_it() -> None:
+    auto = run(250)
+    assert auto.returncode == 0, auto.stderr
+    said, loss = auto.stdout.splitlines()  # once, though there were two steps
+    found = re.fullmatch(
+        r"a micro-batch of 64 rows does not fit into memory; going on with (\d+) rows? of 16 tokens, (\d+) a step", said
+    )
+    rows, pieces = map(int, found.groups())
+    assert rows < 64
+    assert pieces == -(-64 // rows)
+
+    fixed = run(250, SMELT_MICRO_BATCH="64")
+    assert fixed.returncode == 1
+    assert "refused: a micro-batch of 64 rows does not fit into the memory of the device" in fixed.stderr
+    assert f"Set SMELT_MICRO_BATCH={rows}," in fixed.stderr
+
+    # What was tried in vain left no trace, neither in the gradient nor in the random numbers of the dropout.
+    assert run(4000, SMELT_MICRO_BATCH=str(rows)).stdout.strip() == loss
+
+
+def test_a_single_row_that_does_not_fit_is_refused() -> None:
+    done = run(10)
+    assert "refused: a single row of 16 tokens does not fit into the memory of the device" in done.stderr
+    assert "model.context_length" in done.stderr
+
+
+@pytest.mark.parametrize("value", ["0", "many", "-3", "1.5"])
+def test_what_is_no_number_of_rows_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    from lib.pipeline.errors import SmeltError
+    from lib.trainers.engine import micro_batch_rows
+
+    monkeypatch.setenv("SMELT_MICRO_BATCH", value)
+    with pytest.raises(SmeltError, match="number of rows, or auto"):
+        micro_batch_rows()
