@@ -15,7 +15,9 @@ def main(run: Run) -> None:
     rules = run.param(f"clean.{run.param(f'sources.{run.item}.rules')}")
     policy = run.param(f"sources.{run.item}.pii")
     settings = run.param("pii")
-    finder = partial(Finder, settings, run.dep("data/assets/ner")) if policy != "keep" else None
+    finder = None
+    if policy != "keep":
+        finder = partial(Finder, settings, run.dep("data/assets/ner"), run.dep("data/assets/places"))
 
     cleaned = run.scratch / "cleaned"
     clean = partial(clean_into, folder=cleaned, rules=rules, policy=policy, finder=finder)

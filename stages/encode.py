@@ -1,4 +1,4 @@
-"""Encode the mixture into memory-mapped token shards, and measure what a model has to beat on the held-out text."""
+"""Encode the mixture into memory-mapped token shards, packed into rows; measure what a model has to beat."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ def main(run: Run) -> None:
     mix, tokenizer_file = run.dep("data/mix"), run.dep("models/tokenizer/tokenizer.json")
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
 
-    out = run.out("data/tokens")
+    out, context_length = run.out("data/tokens"), run.param("model.context_length")
     splits = {}
     for name in SPLITS:
         documents = run.progress(read_documents(mix / name), count_documents(mix / name), f" {name} documents")
-        splits[name] = encode_documents(tokenizer, documents, out / name, run.param("encode").shard_tokens)
+        shard_tokens = run.param("encode").shard_tokens
+        splits[name] = encode_documents(tokenizer, documents, out / name, shard_tokens, context_length)
     train = splits["train"]
     if not train.tokens:
         raise SmeltError("data/mix/train has no documents, so there is nothing to train on; add some to a source")
@@ -45,11 +46,16 @@ def main(run: Run) -> None:
     run.metrics(
         {
             "tokens": {name: split.tokens for name, split in splits.items()},
+            "packing": {name: split.packing() for name, split in splits.items()},
             "sources": sources,
             "baselines": {name: value and round(value, 4) for name, value in baselines.items()},
         }
     )
-    run.log(f"{train.tokens:,} training tokens; {len(texts)} held-out documents sampled for the baselines")
+    padding = 1 - train.labels / (train.rows * context_length)
+    run.log(
+        f"{train.tokens:,} training tokens in {train.rows:,} rows of {context_length}, {padding:.2%} padding; "
+        f"{len(texts)} held-out documents sampled for the baselines"
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Fine-tune the base model on conversations with LoRA; write the adapter alone and the merged chat model."""
 
-import functools
 import json
 import math
 import shutil
@@ -9,6 +8,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from lib.backends.launch import launched
+from lib.backends.precision import apply_precision
 from lib.backends.select import select_backend
 from lib.model.huggingface import copy_tokenizer
 from lib.pipeline.errors import SmeltError
@@ -16,13 +16,14 @@ from lib.pipeline.hashes import hash_path
 from lib.pipeline.run import Run, stage
 from lib.tokenizer.chat_template import END_OF_TURN, PAD, encode_chat
 from lib.trainers import lora
+from lib.trainers.activations import checkpoint_activations
 from lib.trainers.engine import TorchEngine
 from lib.trainers.live import Meter
 from lib.trainers.loader import Conversations
 from lib.trainers.loop import Task, Trainer
 from lib.trainers.objectives import Chat
-from lib.trainers.optimizers import for_finetuning
-from lib.trainers.schedules import wsd
+from lib.trainers.optimizers import for_finetuning, remarks
+from lib.trainers.schedules import schedule
 
 
 def read_conversations(path: Path, tokenizer: Tokenizer, longest: int) -> tuple[Conversations, int]:
@@ -55,13 +56,16 @@ def main(run: Run) -> None:
     trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     run.log(f"{trainable:,} trainable parameters, {len(train)} conversations ({too_long} too long), {steps} steps")
 
-    optimizers = for_finetuning(model, settings)
     backend = select_backend()
-    engine = TorchEngine(backend, Chat(model), optimizers, seed, compiles=False, say=run.log)
-    decay_steps = round(steps * settings.decay_fraction)
-    schedule = functools.partial(
-        wsd, warmup_steps=settings.warmup_steps, stable_steps=steps - decay_steps, decay_steps=decay_steps
-    )
+    for line in remarks(settings, backend):
+        run.log(line)
+    optimizers = for_finetuning(model, settings, backend)
+    precision = apply_precision(model, backend, settings.precision)
+    if settings.activation_checkpointing:
+        checkpoint_activations(model)
+    engine = TorchEngine(backend, Chat(model), optimizers, seed, precision, compiles=False, say=run.log)
+    decay_steps = round(steps * settings.decay_fraction) if settings.schedule == "wsd" else 0
+    factor = schedule(settings.schedule, settings.warmup_steps, steps - decay_steps, decay_steps)
     identity = {
         "base": hash_path(base),
         "chat": hash_path(run.dep("data/chat")),
@@ -70,7 +74,7 @@ def main(run: Run) -> None:
         "rank": settings.rank,
         "optimizer": settings.optimizer,
     }
-    task = Task(train, val, settings.batch_rows, seed, steps, schedule, identity, section="finetune")
+    task = Task(train, val, settings.batch_rows, seed, steps, factor, identity, section="finetune")
     trainer = Trainer(run, engine, settings, run.param("guards"), task, Meter(backend, flops_per_token=None))
     untrained, _ = trainer.validate()
     history = trainer.fit()

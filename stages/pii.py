@@ -9,7 +9,7 @@ from lib.text.pii.redact import Finder
 @stage
 def main(run: Run) -> None:
     settings, seed = run.param("pii"), run.param("seed")
-    finder = Finder(settings, run.dep("data/assets/ner"))
+    finder = Finder(settings, run.dep("data/assets/ner"), run.dep("data/assets/places"))
     halves = {}
     for half in ("develop", "held_out"):
         documents = labelled(half, settings.labelled_rounds, seed)

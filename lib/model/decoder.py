@@ -10,11 +10,13 @@ Shapes: B rows, T tokens, D width, H heads, K key/value heads, S head size, F fe
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lib.model.attention import WAYS
 from lib.model.config import ModelConfig
 
 
@@ -31,6 +33,13 @@ def rotate(x_BHTS: Tensor, cos_TS: Tensor, sin_TS: Tensor) -> Tensor:
     return x_BHTS * cos_TS.to(x_BHTS.dtype) + torch.cat((-second, first), dim=-1) * sin_TS.to(x_BHTS.dtype)
 
 
+class RMSNorm(nn.RMSNorm):
+    """In the precision of its weight: under autocast what comes from a projection is bf16, and norms stay fp32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(self.weight.dtype))
+
+
 class Attention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -41,24 +50,19 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(config.width, keys, bias=False)
         self.o_proj = nn.Linear(config.width, config.width, bias=False)
         if config.qk_norm:
-            self.q_norm = nn.RMSNorm(config.head_size, eps=config.norm_eps)
-            self.k_norm = nn.RMSNorm(config.head_size, eps=config.norm_eps)
+            self.q_norm = RMSNorm(config.head_size, eps=config.norm_eps)
+            self.k_norm = RMSNorm(config.head_size, eps=config.norm_eps)
 
-    def forward(self, x_BTD: Tensor, cos_TS: Tensor, sin_TS: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, cos_TS: Tensor, sin_TS: Tensor, mask: Any) -> Tensor:
         rows, length, _ = x_BTD.shape
         split = (rows, length, -1, self.config.head_size)
         q_BTHS, k_BTKS, v_BTKS = (
             projection(x_BTD).view(split) for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
         if self.config.qk_norm:
-            # In the precision of their weights: under autocast the projections are bf16 and the norms fp32.
-            dtype = self.q_norm.weight.dtype
-            q_BTHS, k_BTKS = self.q_norm(q_BTHS.to(dtype)), self.k_norm(k_BTKS.to(dtype))
-        q_BHTS = rotate(q_BTHS.transpose(1, 2), cos_TS, sin_TS)
-        k_BKTS = rotate(k_BTKS.transpose(1, 2), cos_TS, sin_TS)
-        y_BHTS = F.scaled_dot_product_attention(
-            q_BHTS, k_BKTS, v_BTKS.transpose(1, 2), is_causal=True, enable_gqa=self.config.kv_heads < self.config.heads
-        )
+            q_BTHS, k_BTKS = self.q_norm(q_BTHS), self.k_norm(k_BTKS)
+        q_BHTS, k_BKTS = (rotate(x.transpose(1, 2), cos_TS, sin_TS).to(v_BTKS.dtype) for x in (q_BTHS, k_BTKS))
+        y_BHTS = self.attend(q_BHTS, k_BKTS, v_BTKS.transpose(1, 2), mask)
         return self.o_proj(y_BHTS.transpose(1, 2).reshape(rows, length, -1))
 
 
@@ -78,36 +82,38 @@ class FeedForward(nn.Module):
 class Block(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.input_layernorm = nn.RMSNorm(config.width, eps=config.norm_eps)
+        self.input_layernorm = RMSNorm(config.width, eps=config.norm_eps)
         self.self_attn = Attention(config)
-        self.post_attention_layernorm = nn.RMSNorm(config.width, eps=config.norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.width, eps=config.norm_eps)
         self.mlp = FeedForward(config)
 
-    def forward(self, x_BTD: Tensor, cos_TS: Tensor, sin_TS: Tensor) -> Tensor:
-        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), cos_TS, sin_TS)
+    def forward(self, x_BTD: Tensor, cos_TS: Tensor, sin_TS: Tensor, mask: Any) -> Tensor:
+        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), cos_TS, sin_TS, mask)
         return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
 
 
 class Trunk(nn.Module):
+    """All but the head. The mask comes from outside: it is made once a batch and not once a layer."""
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.width)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
-        self.norm = nn.RMSNorm(config.width, eps=config.norm_eps)
+        self.norm = RMSNorm(config.width, eps=config.norm_eps)
         cos_TS, sin_TS = rope_tables(config.context_length, config.head_size, config.rope_theta)
         self.register_buffer("cos_TS", cos_TS, persistent=False)
         self.register_buffer("sin_TS", sin_TS, persistent=False)
 
-    def forward(self, tokens_BT: Tensor) -> Tensor:
+    def forward(self, tokens_BT: Tensor, mask: Any) -> Tensor:
         length = tokens_BT.shape[1]
         x_BTD = self.embed_tokens(tokens_BT)
         for layer in self.layers:
-            x_BTD = layer(x_BTD, self.cos_TS[:length], self.sin_TS[:length])
+            x_BTD = layer(x_BTD, self.cos_TS[:length], self.sin_TS[:length], mask)
         return self.norm(x_BTD)
 
 
 class Decoder(nn.Module):
-    """tokens (B, T) -> logits (B, T, V), or (N, V) of the N places that a mask (B, T) keeps."""
+    """tokens (B, T), and where rows hold several documents their numbers (B, T) -> logits (B, T, V)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -116,10 +122,20 @@ class Decoder(nn.Module):
         self.lm_head = nn.Linear(config.width, config.vocab_size, bias=False)
         if config.tie_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
+        self.attend_by("sdpa")
 
-    def forward(self, tokens_BT: Tensor, keep_BT: Tensor | None = None) -> Tensor:
-        x_BTD = self.model(tokens_BT)
-        return self.lm_head(x_BTD if keep_BT is None else x_BTD[keep_BT])
+    def attend_by(self, way: str) -> None:
+        """Choose how attention is computed: a key of lib.model.attention.WAYS."""
+        self._make_mask = WAYS[way].make_mask
+        for layer in self.model.layers:
+            layer.self_attn.attend = WAYS[way].attend
+
+    def hidden(self, tokens_BT: Tensor, documents_BT: Tensor | None = None) -> Tensor:
+        """What the head turns into logits, (B, T, D)."""
+        return self.model(tokens_BT, self._make_mask(documents_BT, tokens_BT.shape[1]))
+
+    def forward(self, tokens_BT: Tensor, documents_BT: Tensor | None = None) -> Tensor:
+        return self.lm_head(self.hidden(tokens_BT, documents_BT))
 
     @torch.no_grad()
     def initialise(self, seed: int) -> None:

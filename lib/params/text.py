@@ -80,7 +80,7 @@ class Tokenizer(Section):
 
 
 class Encode(Section):
-    shard_tokens: Annotated[int, Field(ge=1024)]
+    shard_tokens: Annotated[int, Field(ge=1024, le=2**31)]
 
 
 class Chat(Section):

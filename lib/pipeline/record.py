@@ -5,15 +5,16 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import resource
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 
-def _energy_microjoules() -> dict[str, int]:
-    """Counters of the processor packages (RAPL), where the kernel lets this user read them."""
+def energy_microjoules(system: Path = Path("/sys")) -> dict[str, int]:
+    """Counters of the processor packages (RAPL, Intel and AMD), where the kernel lets this user read them."""
     counters = {}
-    for path in Path("/sys/class/powercap").glob("intel-rapl:?/energy_uj"):
+    for path in system.glob("class/powercap/intel-rapl:?/energy_uj"):
         try:
             counters[path.parent.name] = int(path.read_text())
         except OSError:
@@ -24,7 +25,7 @@ def _energy_microjoules() -> dict[str, int]:
 def _versions(pins: list[str]) -> dict[str, str]:
     found = {"python": platform.python_version()}
     for pin in pins:
-        name = pin.partition("==")[0]
+        name = pin.partition("==")[0].partition("[")[0]  # without extras: mlx[cpu]
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -32,7 +33,8 @@ def _versions(pins: list[str]) -> dict[str, str]:
     return found
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """The processor's name, as its maker gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -40,33 +42,34 @@ def _cpu_model() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def _peak_kib() -> int:
-    """Of the largest single process. ru_maxrss holds what the process that started it had too: DVC's, for a stage."""
+def peak_kib() -> int:
+    """Of this process. ru_maxrss holds what the process that started it had too: DVC's, for a stage."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
-        own = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
     except (OSError, StopIteration):
-        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak // 1024 if sys.platform == "darwin" else peak  # bytes there
 
 
 class Record:
     """Measures one run from its making to `finish`."""
 
     def __init__(self) -> None:
-        self._started, self._energy = time.time(), _energy_microjoules()
+        self._started, self._energy = time.time(), energy_microjoules()
 
     def finish(self, stage: str, pins: list[str]) -> dict[str, Any]:
-        used = [after - self._energy[name] for name, after in _energy_microjoules().items() if name in self._energy]
+        used = [after - self._energy[name] for name, after in energy_microjoules().items() if name in self._energy]
+        children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         readable = used and min(used) >= 0  # the counters wrap around every few hours
         return {
             "stage": stage,
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(self._started)),
             "seconds": round(time.time() - self._started, 2),
-            "peak_memory_mib": round(_peak_kib() / 1024, 1),
+            "peak_memory_mib": round(max(peak_kib(), children) / 1024, 1),
             "energy_joules": round(sum(used) / 1e6, 1) if readable else None,
             "host": platform.node(),
             "system": platform.platform(),
-            "cpu": _cpu_model(),
+            "cpu": cpu_model(),
             "versions": _versions(pins),
         }

@@ -73,11 +73,13 @@ _DAMAGE = (ArchiveLoadFailed, StatusAndHeadersParserException, zlib.error, Value
 # Reading
 
 
-def records(path: Path) -> Iterator[tuple[ArcWarcRecord, ArchiveIterator]]:
+def records(path: Path, checksums: bool = True) -> Iterator[tuple[ArcWarcRecord, ArchiveIterator]]:
     """Every record of a file, with the iterator, which knows its place once the record is read.
 
+    `checksums`: look at those of gzip too, which takes a second reading of the file, after the last record.
+
     Raises:
-        Broken: it is no WARC, or ends within a record; the records before that were given.
+        Broken: it is no WARC, or ends within a record, or its checksums do not fit; the records before that were given.
     """
     with path.open("rb") as stream:
         iterator = ArchiveIterator(stream)
@@ -92,7 +94,7 @@ def records(path: Path) -> Iterator[tuple[ArcWarcRecord, ArchiveIterator]]:
             raise Broken((str(error).strip() or type(error).__name__).splitlines()[0]) from None
         if iterator.offset < path.stat().st_size:
             raise Broken("ends within a record")
-    if path.name.endswith(".gz"):
+    if checksums and path.name.endswith(".gz"):
         _check(path)
 
 

@@ -82,13 +82,13 @@ class _Outcome(NamedTuple):
 
 
 def _outcomes(path: Path) -> Iterator[_Outcome]:
-    """The records of pages of a file, up to where it is broken."""
+    """The records of pages of a file that was surveyed, up to where it is broken."""
     with contextlib.suppress(warc.Broken):
-        yield from _all_outcomes(path)
+        yield from _all_outcomes(path, checksums=False)
 
 
-def _all_outcomes(path: Path) -> Iterator[_Outcome]:
-    for number, (record, _) in enumerate(warc.records(path)):
+def _all_outcomes(path: Path, checksums: bool = True) -> Iterator[_Outcome]:
+    for number, (record, _) in enumerate(warc.records(path, checksums)):
         url = record.rec_headers.get_header("WARC-Target-URI") or ""
         answer, reason = None, None
         if not url.startswith(("http://", "https://")):

@@ -15,7 +15,7 @@ from typing import Any
 
 from lib.params.clean import CleanRules
 from lib.params.text import PiiPolicy
-from lib.text import gopher, heuristics, language, normalise, pages, source_code, web
+from lib.text import gopher, heuristics, language, normalise, page_edges, source_code, web_filters
 from lib.text.artefacts import Artefacts
 from lib.text.blocks import Rejects, chain
 from lib.text.documents import Document, ShardWriter, read_documents
@@ -29,17 +29,17 @@ _SAMPLE_LENGTH = 300  # characters
 # The steps by their key in params.yaml, in the order in which they run: edits before judgements, cheap before dear. The
 # language is the dearest: 0.2 s a MB, half of the chain where it looked at every document.
 STEPS: dict[str, Callable[..., Step]] = {
-    "pages": pages.Pages,
+    "pages": page_edges.Pages,
     "normalise": normalise.Normalise,
     "artefacts": Artefacts,
     "block_list": heuristics.BlockList,
     "heuristics": heuristics.Heuristics,
     "code": source_code.SourceCode,
-    "c4": web.C4Quality,
+    "c4": web_filters.C4Quality,
     "gopher_quality": gopher.Quality,
     "gopher_repetition": gopher.Repetition,
     "language": language.Language,
-    "fineweb": web.FineWebQuality,
+    "fineweb": web_filters.FineWebQuality,
 }
 
 
@@ -48,7 +48,7 @@ def steps(rules: CleanRules, rejects: Rejects | None = None) -> list[Step]:
     found: list[Step] = []
     for name, make in STEPS.items():
         if name == "fineweb" and rules.c4 is not None:
-            found.append(web.C4Lines(rejects))
+            found.append(web_filters.C4Lines(rejects))
         if (own := getattr(rules, name)) is not None:
             found.append(make(own, rejects, defer=True) if name == "c4" else make(own, rejects))
     return found

@@ -2,8 +2,11 @@
 
 An item is searched for as its question, as its question with each choice, and as its question with all choices, with
 and without letters before them. A text of `ngram` words or more is found by any `ngram` of its words in a row (13:
-Brown et al. 2020, https://arxiv.org/abs/2005.14165), a shorter one as a whole, and one below `min_words` says nothing
-and is left out. A choice alone counts if it is that long: "a part of the nervous system" is no leak.
+Brown et al. 2020, https://arxiv.org/abs/2005.14165), a shorter one as a whole. A choice alone counts if it is `ngram`
+words long: "a part of the nervous system" is no leak.
+
+Below `min_words`, "Excavator: dig cement", an item says something only where it stands by itself: as a line, as a
+sentence, between quotation marks or brackets. A question alone is no item where there are choices, nor is one word.
 
 datatrove's NGramsDecontIndexer and -Filter do not serve: they import lighteval, know no item shorter than an n-gram,
 name the set and not the item, and hash one n-gram at a time.
@@ -16,28 +19,43 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lib.params.text import Decontaminate, EvaluationSet
 from lib.pipeline.errors import SmeltError
-from lib.text.word_hashes import hashes, ngrams, words
+from lib.text.word_hashes import gaps, hashes, hashes_of, ngrams, words
 
 _LABEL = re.compile(r"(?m)^\s*\(?[A-Za-z0-9][.):]\s+")  # "B. " before a choice
+_BORDER = re.compile(r"""[\n.!?…:;|*#"“”„«»‹›()\[\]{}<>]|[^\w]['’‘‚`ʼ]|['’‘‚`ʼ][^\w]""")  # not the apostrophe in "it's"
 
 
-def _texts(record: Mapping[str, Any], fields: EvaluationSet, long: int) -> Iterator[str]:
-    """All forms in which a document may hold an item. Choices are a list, or one text with a choice a line."""
+_LEAST = 2  # words of an item
+
+
+def _alone(around: list[str], place: int, count: int) -> bool:
+    """Whether `count` words stand by themselves. `around`: what stands between the words, see `gaps`."""
+    before, behind = around[place], around[place + count]
+    return (not place or _BORDER.search(before) is not None) and (
+        place + count == len(around) - 1 or _BORDER.search(behind) is not None
+    )
+
+
+def _texts(record: Mapping[str, Any], fields: EvaluationSet, long: int) -> Iterator[tuple[str, bool]]:
+    """All forms in which a document may hold an item, and whether one is all of it.
+
+    Choices are a list, or one text with a choice a line.
+    """
     question = str(record[fields.question])
     value = record[fields.choices] if fields.choices else []
     given = [str(choice) for choice in (value if isinstance(value, list) else str(value).splitlines())]
     choices = [_LABEL.sub("", choice) for choice in given]
     lettered = [f"{chr(ord('A') + number)}. {choice}" for number, choice in enumerate(choices)]
-    yield question
-    yield from (choice for choice in choices if len(words(choice)) >= long)
-    yield from (f"{question} {choice}" for choice in choices)
-    yield from (" ".join([question, *several]) for several in (given, choices, lettered))
+    yield question, not choices
+    yield from ((choice, False) for choice in choices if len(words(choice)) >= long)
+    yield from ((f"{question} {choice}", True) for choice in choices)
+    yield from ((" ".join([question, *several]), True) for several in (given, choices, lettered))
 
 
 def _records(folder: Path, fields: EvaluationSet) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -63,38 +81,43 @@ def _records(folder: Path, fields: EvaluationSet) -> Iterator[tuple[str, Mapping
             yield f"{file.name}#{number}", record
 
 
+class Runs(NamedTuple):
+    """Runs of words to look for, ascending by the hash of their first words."""
+
+    beginning: np.ndarray  # uint64
+    whole: np.ndarray  # uint64: the hash of all words
+    length: np.ndarray  # uint8
+    item: np.ndarray  # uint32
+
+
 @dataclass
 class Index:
-    """What to look for. A run of words is kept by the hash of its first `min_words` words, and by that of all of it."""
+    """What to look for."""
 
-    ngram: int
     min_words: int
     items: list[str] = field(default_factory=list)  # <set>/<file>#<line>
-    searched: list[bool] = field(default_factory=list)  # whether any text of the item is long enough
-    # For each run, ascending by their beginning:
-    beginning: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint64))
-    whole: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint64))
-    length: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint8))
-    item: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint32))
+    searched: list[bool] = field(default_factory=list)  # whether any text of the item is
+    runs: dict[int, Runs] = field(default_factory=dict)  # by how many words their beginning has, `min_words` at most
 
-    def find(self, text: str, numbers: np.ndarray) -> list[tuple[str, str]]:
-        """The items that `text` shares words with, each with the first of these words.
-
-        Args:
-            numbers: the hashes of its words.
-        """
-        starts = ngrams(numbers, self.min_words)
-        if not len(self.beginning) or not len(starts):
-            return []
-        left = np.searchsorted(self.beginning, starts)
-        hits = np.flatnonzero(self.beginning[np.minimum(left, len(self.beginning) - 1)] == starts)
+    def find(self, text: str) -> list[tuple[str, str]]:
+        """The items that `text` shares words with, each with the first of these words."""
+        numbers = hashes_of(text)
         found: dict[int, tuple[int, int]] = {}
-        for place in hits.tolist():
-            for run in range(left[place], np.searchsorted(self.beginning, starts[place], "right")):
-                length, item = int(self.length[run]), int(self.item[run])
-                here = ngrams(numbers[place : place + length], length)
-                if item not in found and len(here) and here[0] == self.whole[run]:
-                    found[item] = place, length
+        around: list[str] = []
+        for count, runs in self.runs.items():
+            starts = ngrams(numbers, count)
+            left = np.searchsorted(runs.beginning, starts)
+            hits = np.flatnonzero(runs.beginning[np.minimum(left, len(runs.beginning) - 1)] == starts)
+            for place in hits.tolist():
+                if count < self.min_words:
+                    around = around or gaps(text)
+                    if not _alone(around, place, count):
+                        continue
+                for run in range(left[place], np.searchsorted(runs.beginning, starts[place], "right")):
+                    length, item = int(runs.length[run]), int(runs.item[run])
+                    here = ngrams(numbers[place : place + length], length)
+                    if item not in found and len(here) and here[0] == runs.whole[run]:
+                        found[item] = place, length
         if not found:
             return []
         said = words(text)
@@ -125,23 +148,26 @@ def build(folders: Mapping[str, Path], params: Decontaminate) -> Index:
     Raises:
         SmeltError: a folder has no such file, or a record lacks a field.
     """
-    index = Index(params.ngram, params.min_words)
-    runs: list[tuple[int, int, int, int]] = []
+    index = Index(params.min_words)
+    found: dict[int, set[tuple[int, int, int, int]]] = {}
     for name, folder in sorted(folders.items()):
         for place, record in _records(folder, params.sets[name]):
-            before = len(runs)
-            for text in _texts(record, params.sets[name], params.ngram):
+            item, searched = len(index.items), False
+            for text, is_whole in _texts(record, params.sets[name], params.ngram):
                 numbers = hashes(words(text))
-                if len(numbers) < params.min_words:
+                if len(numbers) < (_LEAST if is_whole else params.min_words):
                     continue
-                length = min(len(numbers), params.ngram)
-                wholes = ngrams(numbers, length)
-                beginnings = ngrams(numbers, params.min_words)[: len(wholes)]
-                item = len(index.items)
-                runs += [(b, w, length, item) for b, w in zip(beginnings.tolist(), wholes.tolist(), strict=True)]
-            index.searched.append(len(runs) > before)
+                length, count = min(len(numbers), params.ngram), min(len(numbers), params.min_words)
+                wholes = ngrams(numbers, length).tolist()
+                beginnings = ngrams(numbers, count)[: len(wholes)].tolist()
+                found.setdefault(count, set()).update(
+                    (beginning, whole, length, item) for beginning, whole in zip(beginnings, wholes, strict=True)
+                )
+                searched = True
+            index.searched.append(searched)
             index.items.append(f"{name}/{place}")
-    columns = list(zip(*sorted(set(runs)), strict=True)) or [()] * 4
-    index.beginning, index.whole = np.array(columns[0], np.uint64), np.array(columns[1], np.uint64)
-    index.length, index.item = np.array(columns[2], np.uint8), np.array(columns[3], np.uint32)
+    for count, several in sorted(found.items()):
+        columns = zip(*sorted(several), strict=True)
+        types = (np.uint64, np.uint64, np.uint8, np.uint32)
+        index.runs[count] = Runs(*(np.array(column, type_) for column, type_ in zip(columns, types, strict=True)))
     return index

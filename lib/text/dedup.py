@@ -24,7 +24,6 @@ from lib.text.decontaminate import Index
 from lib.text.documents import Document, count_documents, read_documents, read_table
 from lib.text.licences import accepted, share_alike
 from lib.text.minhash import EXACT, Signatures, Words, check, cluster, match, propose, similar
-from lib.text.word_hashes import hashes, words
 
 Preference = Callable[[str, str], tuple]
 
@@ -98,7 +97,7 @@ def scan(
                 gone.append((row, Removed("repeated_paragraphs", [])))
                 yield None
                 continue
-            found = index.find(document.text, hashes(words(document.text)))
+            found = index.find(document.text)
             if found:
                 gone.append((row, Removed("contaminated", [item for item, _ in found], found[0][1])))
             yield None if found else document.text

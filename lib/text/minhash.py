@@ -36,7 +36,7 @@ from loguru import logger
 from rapidfuzz.distance import LCSseq
 
 from lib.params.text import Dedup
-from lib.text.word_hashes import hashes, ngrams, words
+from lib.text.word_hashes import hashes_of, ngrams
 
 logger.disable("datatrove")  # stages say themselves what they do
 
@@ -91,7 +91,7 @@ class Signatures(MinhashDedupSignature):
 
     def get_shingles(self, text: str) -> np.ndarray:
         """The fingerprint of `text` and then its n-grams; empty, which datatrove leaves out, where there is none."""
-        numbers = hashes(words(text))
+        numbers = hashes_of(text)
         mark = fingerprint(text)
         self._entries.write(np.array((mark, self._words.tell() // 4, len(numbers)), ENTRY).tobytes())
         self._words.write((numbers >> np.uint64(32)).astype("<u4").tobytes())

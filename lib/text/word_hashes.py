@@ -21,11 +21,23 @@ _MARKS = re.compile(r"[\u0300-\u036f]")
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, so that no word of an n-gram is lost
 
 
+def _folded(text: str) -> tuple[re.Pattern[str], str]:
+    """`text` in small letters, without accents, and the pattern of its words."""
+    if text.isascii():
+        return _ASCII_WORD, text.lower()
+    return _WORD, _MARKS.sub("", unicodedata.normalize("NFKD", text)).casefold()
+
+
 def words(text: str) -> list[str]:
     """The words of `text`, in small letters, without accents."""
-    if text.isascii():
-        return _ASCII_WORD.findall(text.lower())
-    return _WORD.findall(_MARKS.sub("", unicodedata.normalize("NFKD", text)).casefold())
+    pattern, folded = _folded(text)
+    return pattern.findall(folded)
+
+
+def gaps(text: str) -> list[str]:
+    """What stands before, between and behind its words: one more than there are of these."""
+    pattern, folded = _folded(text)
+    return pattern.split(folded)
 
 
 _hash = functools.lru_cache(2**16)(sha1_hash64)  # bounded; most words of a text are common ones
@@ -34,6 +46,14 @@ _hash = functools.lru_cache(2**16)(sha1_hash64)  # bounded; most words of a text
 def hashes(found: list[str]) -> np.ndarray:
     """A number for each word: uint64, shape (words,)."""
     return np.fromiter(map(_hash, found), np.uint64, len(found))
+
+
+@functools.lru_cache(1)  # several who look at one text after the other
+def hashes_of(text: str) -> np.ndarray:
+    """The hashes of the words of `text`, read only."""
+    numbers = hashes(words(text))
+    numbers.flags.writeable = False
+    return numbers
 
 
 def ngrams(numbers: np.ndarray, n: int) -> np.ndarray:

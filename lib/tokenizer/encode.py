@@ -1,11 +1,6 @@
-"""Documents to token shards on disk, and back.
+"""Documents to token ids: in packed shards on disk (see lib/tokenizer/shards.py), described by data/tokens/index.json.
 
-    data/tokens/<split>/00000.npy         token ids of many documents, each followed by the separator
-    data/tokens/<split>/00000.starts.npy  where in that shard each document starts
-    data/tokens/index.json                sizes, and which tokenizer made them
-
-Ids are uint16 where the vocabulary allows it, and `np.load(path, mmap_mode="r")` maps a shard without reading it.
-Memory is bounded by a batch of documents, whatever the size of the corpus or of a shard.
+Ids are uint16 where the vocabulary allows it. Memory is bounded by a batch of documents and one shard's packing.
 """
 
 from __future__ import annotations
@@ -14,7 +9,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +18,7 @@ from tokenizers import Tokenizer
 
 from lib.text.documents import Document
 from lib.tokenizer.chat_template import END_OF_TEXT, encode_text
+from lib.tokenizer.shards import SplitWriter
 
 BATCH_CHARACTERS = 2**21  # enough to keep every thread of the tokenizer busy
 
@@ -31,12 +27,13 @@ BATCH_CHARACTERS = 2**21  # enough to keep every thread of the tokenizer busy
 class Encoded:
     """What one split became: its shards, and counts over all of its documents."""
 
-    shards: list[dict[str, Any]] = field(default_factory=list)  # {"file", "tokens", "documents"} each
-    token_counts: np.ndarray = field(
-        default_factory=lambda: np.zeros(0, np.int64)
-    )  # (vocab_size,), separators included
-    source_tokens: Counter[str] = field(default_factory=Counter)  # separators included
-    source_bytes: Counter[str] = field(default_factory=Counter)  # UTF-8 bytes of the texts
+    context_length: int
+    shards: list[dict[str, Any]]  # {"file", "tokens", "documents", "rows"} each
+    pieces: int  # in all rows
+    labels: int  # positions of all rows that carry loss
+    token_counts: np.ndarray  # (vocab_size,), separators included
+    source_tokens: Counter[str]  # separators included
+    source_bytes: Counter[str]  # UTF-8 bytes of the texts
 
     @property
     def tokens(self) -> int:
@@ -46,35 +43,29 @@ class Encoded:
     def documents(self) -> int:
         return sum(shard["documents"] for shard in self.shards)
 
+    @property
+    def rows(self) -> int:
+        return sum(shard["rows"] for shard in self.shards)
 
-class _ShardWriter:
-    """One shard, written as it comes: numpy pads the header so that the length can be filled in at the end."""
+    def packing(self) -> dict[str, float | int | None]:
+        """How the documents fill the rows.
 
-    def __init__(self, folder: Path, number: int, dtype: np.dtype) -> None:
-        self.path, self._dtype = folder / f"{number:05d}.npy", dtype
-        self.tokens, self.starts = 0, []
-        self._stream = open(self.path, "wb")  # noqa: SIM115
-        self._write_header()
-
-    def _write_header(self) -> None:
-        self._stream.seek(0)
-        header = {
-            "descr": np.lib.format.dtype_to_descr(self._dtype),
-            "fortran_order": False,
-            "shape": (self.tokens,),
+        Returns:
+            rows: how many there are.
+            pieces_per_document: 1 where no document is longer than a row.
+            padding_share, loss_share: of all positions, those without a token, and those with loss.
+            lost_share: of all tokens, separators included, those that no position is to predict.
+        """
+        if not self.rows:
+            return {"rows": 0} | dict.fromkeys(("pieces_per_document", "padding_share", "loss_share", "lost_share"))
+        positions = self.rows * self.context_length
+        return {
+            "rows": self.rows,
+            "pieces_per_document": round(self.pieces / self.documents, 4),
+            "padding_share": round(1 - self.tokens / positions, 6),
+            "loss_share": round(self.labels / positions, 6),
+            "lost_share": round(1 - self.labels / self.tokens, 6),
         }
-        np.lib.format.write_array_header_1_0(self._stream, header)
-
-    def write(self, ids: np.ndarray) -> None:
-        self.starts.append(self.tokens)
-        self._stream.write(ids.tobytes())
-        self.tokens += len(ids)
-
-    def close(self) -> dict[str, Any]:
-        self._write_header()
-        self._stream.close()
-        np.save(self.path.with_suffix(".starts.npy"), np.array(self.starts, np.int64))
-        return {"file": self.path.name, "tokens": self.tokens, "documents": len(self.starts)}
 
 
 def batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
@@ -111,42 +102,39 @@ def token_dtype(vocab_size: int) -> np.dtype:
     return np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
 
 
-def encode_documents(tokenizer: Tokenizer, documents: Iterable[Document], folder: Path, shard_tokens: int) -> Encoded:
-    """Write the token shards of one split.
-
-    A shard ends with the document that takes it to `shard_tokens` or beyond, so that no document is in two shards.
-    Without documents there are no shards.
-    """
+def encode_documents(
+    tokenizer: Tokenizer, documents: Iterable[Document], folder: Path, shard_tokens: int, context_length: int
+) -> Encoded:
+    """Write the token shards of one split, and the rows of `context_length` that its documents are packed into."""
     folder.mkdir(parents=True)
     vocab_size = tokenizer.get_vocab_size()
     dtype = token_dtype(vocab_size)
-    done = Encoded(token_counts=np.zeros(vocab_size, np.int64))
-    shard: _ShardWriter | None = None
+    split = SplitWriter(folder, dtype, shard_tokens, context_length)
+    token_counts = np.zeros(vocab_size, np.int64)
+    source_tokens: Counter[str] = Counter()
+    source_bytes: Counter[str] = Counter()
     for batch in batches(documents):
         for document, tokens in zip(batch, encode_separated(tokenizer, [d.text for d in batch]), strict=True):
             ids = np.array(tokens, dtype)
-            shard = shard or _ShardWriter(folder, len(done.shards), dtype)
-            shard.write(ids)
-            np.add.at(done.token_counts, ids, 1)
-            done.source_tokens[document.source] += len(ids)
-            done.source_bytes[document.source] += len(document.text.encode())
-            if shard.tokens >= shard_tokens:
-                done.shards.append(shard.close())
-                shard = None
-    if shard:
-        done.shards.append(shard.close())
-    return done
+            split.write(ids)
+            np.add.at(token_counts, ids, 1)
+            source_tokens[document.source] += len(ids)
+            source_bytes[document.source] += len(document.text.encode())
+    split.close()
+    return Encoded(context_length, split.shards, split.pieces, split.labels, token_counts, source_tokens, source_bytes)
 
 
 def write_index(folder: Path, tokenizer: Tokenizer, tokenizer_file: Path, splits: Mapping[str, Encoded]) -> None:
     """Write index.json, which says what the shards in `folder` are."""
+    (context_length,) = {split.context_length for split in splits.values()}
     index = {
         "vocab_size": tokenizer.get_vocab_size(),
         "dtype": token_dtype(tokenizer.get_vocab_size()).name,
         "separator": tokenizer.token_to_id(END_OF_TEXT),
         "tokenizer": hashlib.sha256(tokenizer_file.read_bytes()).hexdigest(),
+        "context_length": context_length,
         "splits": {
-            name: {"tokens": split.tokens, "documents": split.documents, "shards": split.shards}
+            name: {"tokens": split.tokens, "documents": split.documents, "rows": split.rows, "shards": split.shards}
             for name, split in splits.items()
         },
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import resource
 import warnings
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
@@ -15,8 +14,10 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from lib.backends.backend import Backend
 from lib.backends.launch import check_devices, hint
-from lib.backends.select import Backend
+from lib.backends.precision import Precision
+from lib.backends.select import compile_policy
 from lib.pipeline.errors import SmeltError
 from lib.trainers import processes
 from lib.trainers.loader import IGNORED, Batch
@@ -83,18 +84,6 @@ def micro_batch_rows() -> int | None:
     return int(given)
 
 
-def compiling(policy: bool) -> bool:
-    """SMELT_COMPILE: 0 or 1; when it is unset, the backend's policy.
-
-    Raises:
-        SmeltError: it is something else.
-    """
-    given = os.environ.get("SMELT_COMPILE", "")
-    if given not in ("", "0", "1"):
-        raise SmeltError(f"SMELT_COMPILE is {given!r}; it is 0 or 1, or unset for what suits the device")
-    return policy if not given else given == "1"
-
-
 def _out_of_memory(error: RuntimeError) -> bool:
     # An allocation that the processor refuses has no class of its own.
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
@@ -105,6 +94,7 @@ class TorchEngine:
 
     Args:
         objective: gives the summed loss of (inputs, labels, documents); its `model` is what is trained.
+        precision: what `objective` was prepared for (lib/backends/precision.py).
         compiles: whether torch.compile serves this objective (its shapes are fixed).
         say: takes one line for the user.
     """
@@ -115,6 +105,7 @@ class TorchEngine:
         objective: nn.Module,
         optimizers: list[torch.optim.Optimizer],
         seed: int,
+        precision: Precision,
         compiles: bool,
         say: Callable[[str], None],
     ) -> None:
@@ -124,10 +115,10 @@ class TorchEngine:
         torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs time
         check_devices(backend.name, torch.cuda.device_count())
         self._accelerator = Accelerator(
-            cpu=backend.name == "cpu", mixed_precision="bf16" if backend.bf16 else "no", rng_types=[],
+            cpu=backend.name == "cpu", mixed_precision="bf16" if precision.autocast else "no", rng_types=[],
             kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
         )  # fmt: skip
-        self._given, self._optimizers, self._say = objective, optimizers, say
+        self._backend, self._given, self._optimizers, self._say = backend, objective, optimizers, say
         if advice := hint(torch.cuda.device_count() if backend.device.type == "cuda" else 1):
             say(advice)
         if processes.shards():
@@ -140,7 +131,9 @@ class TorchEngine:
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
             self._objective, *self._stepped = self._accelerator.prepare(objective, *optimizers)
         self._names = {id(weight): name for name, weight in self._raw.model.named_parameters()}
-        self._compiled = compiles and compiling(getattr(backend, "compiles", False))
+        compilation = compile_policy(backend)
+        self._compiled = compiles and compilation.on
+        say(f"precision {precision.name}" + (f", compilation {compilation.reason}" if compiles else ""))
         if self._compiled:
             self._raw.compile(dynamic=False)
         self._rows = micro_batch_rows()
@@ -335,27 +328,24 @@ class TorchEngine:
         return states if device == "cpu" else {**states, device: torch.get_device_module(device).get_rng_state()}
 
     def _set_random(self, states: dict[str, Tensor]) -> None:
-        torch.set_rng_state(states["cpu"])
+        if "cpu" in states:  # MLX draws nothing and saves none
+            torch.set_rng_state(states["cpu"])
         device = self._accelerator.device.type
         if device != "cpu" and device in states:  # a run may go on on another kind of device
             torch.get_device_module(device).set_rng_state(states[device])
 
     def finish(self) -> None:
-        if self._raw is not self._given:
+        if self._raw is not self._given:  # which is divided, and so are the states of the optimizers
             given = dict(self._given.model.named_parameters())
             for name, weight in self._trained().items():
                 full = processes.whole(weight)
                 if not processes.rank():
                     given[name].data.copy_(full)
+            self._raw, self._optimizers = self._given, []
         processes.leave()
 
     def memory_mib(self) -> float:
-        device = self._accelerator.device.type
-        if device == "cuda":
-            return torch.cuda.max_memory_allocated() / 2**20
-        if device == "mps":
-            return torch.mps.driver_allocated_memory() / 2**20
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return self._backend.memory_mib()
 
 
 def _array(value: Tensor | int | float) -> np.ndarray:

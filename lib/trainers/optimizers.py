@@ -1,64 +1,28 @@
-"""Optimizers and their parameter groups. Every group keeps its peak rate, which the schedule scales."""
+"""Which optimizer trains which weights. Every group keeps its peak rate, which the schedule scales.
+
+                    matrices of the blocks   embedding   head, norms   state per matrix weight
+    muon            Muon                     AdamW       AdamW         4 bytes
+    adamw           AdamW                    AdamW       AdamW         8
+    lion            Lion                     AdamW       AdamW         4
+    adamw_8bit      AdamW8bit                AdamW       AdamW8bit     2
+    paged_adamw_8bit                                                   2, in main memory when the GPU has none left
+    lion_8bit       Lion8bit                 AdamW       AdamW8bit     1
+
+Embeddings keep fp32 states, as bitsandbytes advises: their rows have gradients of very different sizes. Fine-tuning has
+one group, all of it trained by the optimizer that is named.
+"""
 
 from __future__ import annotations
 
-import math
-
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from lib.backends.select import Backend
 from lib.params.training import Optimization, Pretrain
-from lib.trainers.processes import on_whole_matrices
-
-# Quintic Newton-Schulz iteration: maps singular values into about [0.7, 1.2] (https://kellerjordan.github.io/posts/muon).
-_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-_ITERATIONS = 5
-
-
-def orthogonalise(matrix_MN: Tensor) -> Tensor:
-    """The nearest semi-orthogonal matrix, roughly: U V^T of the singular value decomposition U S V^T."""
-    a, b, c = _COEFFICIENTS
-    wide_MN = matrix_MN.T if matrix_MN.shape[0] > matrix_MN.shape[1] else matrix_MN
-    x_MN = wide_MN / (wide_MN.norm() + 1e-7)
-    for _ in range(_ITERATIONS):
-        gram_MM = x_MN @ x_MN.T
-        x_MN = a * x_MN + (b * gram_MM + c * gram_MM @ gram_MM) @ x_MN
-    return x_MN.T if matrix_MN.shape[0] > matrix_MN.shape[1] else x_MN
-
-
-def _orthogonalise_all(x_KMN: Tensor) -> Tensor:
-    return torch.stack([orthogonalise(x_MN) for x_MN in x_KMN]) if len(x_KMN) else x_KMN
-
-
-class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised (Jordan et al. 2024), with decoupled weight decay; for matrices.
-
-    torch.optim.Muon iterates in bf16 whatever the hardware, which on a processor that emulates bf16 takes half of the
-    step; this one iterates in the dtype of the weights.
-    """
-
-    def __init__(self, groups: list[dict], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
-        super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:
-        for group in self.param_groups:
-            for weight in group["params"]:
-                state = self.state[weight]
-                if not state:
-                    state["momentum"] = torch.zeros_like(weight)
-                state["momentum"].lerp_(weight.grad, 1 - group["momentum"])
-                nesterov_KMN = torch.stack([weight.grad.lerp(state["momentum"], group["momentum"])])
-                update_MN = on_whole_matrices(_orthogonalise_all, nesterov_KMN)[0]
-                weight.mul_(1 - group["lr"] * group["weight_decay"])
-                rows, columns = weight.shape
-                weight.add_(update_MN, alpha=-group["lr"] * math.sqrt(max(1.0, rows / columns)))
-
-
-def _with_peaks(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    for group in optimizer.param_groups:
-        group["peak"] = group["lr"]
-    return optimizer
+from lib.pipeline.errors import SmeltError
+from lib.trainers.adamw import AdamW
+from lib.trainers.lion import Lion
+from lib.trainers.muon import Muon
 
 
 def set_rates(optimizers: list[torch.optim.Optimizer], factor: float) -> None:
@@ -68,34 +32,78 @@ def set_rates(optimizers: list[torch.optim.Optimizer], factor: float) -> None:
             group["lr"] = group["peak"] * factor
 
 
-def for_pretraining(model: nn.Module, settings: Pretrain) -> list[torch.optim.Optimizer]:
-    """Muon or AdamW for the matrices inside the blocks; AdamW at rates of their own for embedding, head and norms.
+def for_pretraining(model: nn.Module, settings: Pretrain, backend: Backend) -> list[torch.optim.Optimizer]:
+    """The optimizer of the settings for the matrices inside the blocks; AdamW for embedding, head and norms.
 
-    Embedding rows are seen rarely and move little at the rate of a matrix, so theirs is higher. Only matrices decay.
+    Embedding rows are seen rarely and move little at the rate of a matrix, so they have a higher one. Only matrices
+    decay. A head that is tied to the embedding is an embedding.
+
+    Raises:
+        SmeltError: the optimizer does not run on this device.
     """
     embeddings = [module.weight for module in model.modules() if isinstance(module, nn.Embedding)]
     outside = {id(weight) for weight in (*embeddings, model.lm_head.weight)}
     matrices = [weight for weight in model.parameters() if weight.ndim == 2 and id(weight) not in outside]
     known = {id(weight) for weight in (*embeddings, *matrices)}
     rest = [weight for weight in model.parameters() if id(weight) not in known]
-    groups = [
-        {"params": embeddings, "lr": settings.embedding_learning_rate},
-        {"params": rest, "lr": settings.head_learning_rate},
-    ]
-    inner = {"params": matrices, "lr": settings.learning_rate, "weight_decay": settings.weight_decay}
-    optimizers: list[torch.optim.Optimizer] = []
-    if settings.optimizer == "muon":
-        optimizers.append(Muon([inner], lr=settings.learning_rate))
-    else:
-        groups.append(inner)
-    optimizers.append(torch.optim.AdamW(groups, betas=settings.betas, weight_decay=0.0, fused=True))
-    return [_with_peaks(optimizer) for optimizer in optimizers]
+    inner = _group(matrices, settings.learning_rate, settings.weight_decay)
+    embedding, outer = _group(embeddings, settings.embedding_learning_rate), _group(rest, settings.head_learning_rate)
+    if settings.optimizer == "adamw":
+        return [_adamw([embedding, outer, inner], settings)]
+    if settings.optimizer in ("muon", "lion"):
+        return [_named(settings, [inner], backend), _adamw([embedding, outer], settings)]
+    if settings.optimizer == "lion_8bit":
+        outer_settings = settings.model_copy(update={"optimizer": "adamw_8bit"})
+        return [
+            _named(settings, [inner], backend),
+            _named(outer_settings, [outer], backend),
+            _adamw([embedding], settings),
+        ]
+    return [_named(settings, [outer, inner], backend), _adamw([embedding], settings)]
 
 
-def for_finetuning(model: nn.Module, settings: Optimization) -> list[torch.optim.Optimizer]:
-    """Muon or AdamW (https://arxiv.org/abs/1711.05101) for everything that is trained: matrices, the halves of LoRA."""
+def for_finetuning(model: nn.Module, settings: Optimization, backend: Backend) -> list[torch.optim.Optimizer]:
+    """The optimizer of the settings for everything that is trained: matrices, the halves of LoRA.
+
+    Raises:
+        SmeltError: the optimizer does not run on this device.
+    """
     weights = [weight for weight in model.parameters() if weight.requires_grad]
-    rates = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    return [_named(settings, [_group(weights, settings.learning_rate, settings.weight_decay)], backend)]
+
+
+def remarks(settings: Optimization, backend: Backend) -> list[str]:
+    """What to tell the user about the optimizer on this device."""
+    if settings.optimizer == "paged_adamw_8bit" and backend.device.type != "cuda":
+        return [f"paged_adamw_8bit: nothing is paged on {backend.name}, which has one memory; the result is the same"]
+    return []
+
+
+def _group(weights: list[nn.Parameter], rate: float, weight_decay: float = 0.0) -> dict:
+    return {"params": weights, "lr": rate, "peak": rate, "weight_decay": weight_decay}
+
+
+def _adamw(groups: list[dict], settings: Optimization) -> AdamW:
+    return AdamW(groups, betas=settings.betas, cautious=settings.cautious)
+
+
+def _named(settings: Optimization, groups: list[dict], backend: Backend) -> torch.optim.Optimizer:
+    if settings.optimizer == "adamw":
+        return _adamw(groups, settings)
+    if settings.optimizer == "lion":
+        return Lion(groups, betas=settings.lion.betas, cautious=settings.cautious)
     if settings.optimizer == "muon":
-        return [_with_peaks(Muon([{"params": weights}], **rates))]
-    return [_with_peaks(torch.optim.AdamW(weights, betas=settings.betas, fused=True, **rates))]
+        dtype = torch.bfloat16 if backend.bf16 else torch.float32
+        muon = settings.muon
+        return Muon(groups, muon.momentum, muon.momentum_steps, muon.iterations, dtype, settings.cautious)
+    if backend.device.type not in ("cpu", "cuda"):
+        raise SmeltError(
+            f"the optimizer {settings.optimizer} does not run on {backend.name}: bitsandbytes has none there. "
+            f"Choose adamw, lion or muon"
+        )
+    from lib.trainers import eight_bit  # takes two seconds to import
+
+    if settings.optimizer == "lion_8bit":
+        return eight_bit.Lion8bit(groups, betas=settings.lion.betas)
+    paged = settings.optimizer == "paged_adamw_8bit" and backend.device.type == "cuda"
+    return (eight_bit.PagedAdamW8bit if paged else eight_bit.AdamW8bit)(groups, betas=settings.betas)

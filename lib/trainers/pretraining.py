@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from tokenizers import Tokenizer
 
+from lib.backends.backend import Backend
+from lib.backends.precision import apply_precision
 from lib.backends.select import select_backend
 from lib.model.config import derive
 from lib.model.decoder import Decoder
@@ -17,13 +20,15 @@ from lib.params.training import Guards, Model, Pretrain
 from lib.pipeline.errors import SmeltError
 from lib.pipeline.hashes import hash_file, hash_path
 from lib.pipeline.run import Run
-from lib.trainers.engine import TorchEngine
+from lib.trainers import laws
+from lib.trainers.activations import checkpoint_activations
+from lib.trainers.engine import Engine, TorchEngine
 from lib.trainers.live import History, Meter
 from lib.trainers.loader import TokenBlocks
 from lib.trainers.loop import Task, Trainer
 from lib.trainers.objectives import NextToken
-from lib.trainers.optimizers import for_pretraining
-from lib.trainers.schedules import wsd
+from lib.trainers.optimizers import for_pretraining, remarks
+from lib.trainers.schedules import decay_steps, schedule
 from lib.trainers.text import Sampler, token_bytes
 
 
@@ -32,7 +37,8 @@ class Pretraining:
 
     Args:
         tokens, tokenizer: the folders.
-        decay_steps: how many steps follow the stable part.
+        given: what it leaves null, the laws give.
+        decay_fraction: the part of the whole horizon that follows the stable part.
 
     Raises:
         SmeltError: the shape, the batch and the tokens do not fit each other.
@@ -42,15 +48,19 @@ class Pretraining:
         self,
         run: Run,
         shape: Model,
-        settings: Pretrain,
+        given: Pretrain,
         guards: Guards,
         seed: int,
         tokens: Path,
         tokenizer: Path,
-        decay_steps: int = 0,
+        decay_fraction: float = 0.0,
     ) -> None:
         vocab_size = json.loads((tokens / "index.json").read_text(encoding="utf-8"))["vocab_size"]
         self.config = derive(shape, vocab_size)
+        self.settings = settings = laws.resolve(given, self.config)
+        backend = select_backend(mlx=True)
+        for line in (*laws.describe(given, self.config), *remarks(settings, backend)):
+            run.log(line)
         rows, remainder = divmod(settings.batch_tokens, self.config.context_length)
         if remainder or not rows:
             raise SmeltError(
@@ -59,23 +69,20 @@ class Pretraining:
             )
         fingerprint = hash_file(tokenizer / "tokenizer.json")
         train, val = (TokenBlocks(tokens, split, self.config.context_length, fingerprint) for split in ("train", "val"))
-        self.stable_steps = stable_steps(settings)
-        self.steps = self.stable_steps + decay_steps
+        stable_steps = math.ceil(settings.tokens / settings.batch_tokens)
+        self.decay_steps = decay_steps(settings.schedule, stable_steps, decay_fraction)
+        self.steps = stable_steps + self.decay_steps
         self.epochs = self.steps * rows / len(train)
         self.model = Decoder(self.config)
         self.model.initialise(seed)
-        optimizers = for_pretraining(self.model, settings)
-        backend = select_backend()
-        engine = TorchEngine(backend, NextToken(self.model), optimizers, seed, compiles=True, say=run.log)
+        self.engine = _engine(backend, self.model, settings, seed, run.log)
         task = Task(
             train,
             val,
             rows,
             seed,
             self.steps,
-            functools.partial(
-                wsd, warmup_steps=settings.warmup_steps, stable_steps=self.stable_steps, decay_steps=decay_steps
-            ),
+            schedule(settings.schedule, settings.warmup_steps, stable_steps, self.decay_steps),
             identity={
                 "model": asdict(self.config),
                 "seed": seed,
@@ -88,7 +95,16 @@ class Pretraining:
             token_bytes=token_bytes(Tokenizer.from_file(str(tokenizer / "tokenizer.json"))),
             sampler=Sampler(tokenizer, settings.samples, self.config.context_length),
         )
-        self.trainer = Trainer(run, engine, settings, guards, task, Meter(backend, self.config.flops_per_token))
+        self.trainer = Trainer(run, self.engine, settings, guards, task, Meter(backend, self.config.flops_per_token))
+
+    def trained(self) -> Decoder:
+        """The decoder with the engine's weights, wherever those are."""
+        trained = Decoder(self.config)
+        weights = {name: torch.from_numpy(value) for name, value in self.engine.state().model.items()}
+        if self.config.tie_embeddings:
+            weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
+        trained.load_state_dict(weights)
+        return trained
 
     def write(self, run: Run, history: History) -> None:
         """The curves, what the model wrote on the way, and the metrics."""
@@ -107,6 +123,14 @@ class Pretraining:
         )
 
 
-def stable_steps(settings: Pretrain) -> int:
-    """The optimizer steps of the warm-up and the stable part."""
-    return math.ceil(settings.tokens / settings.batch_tokens)
+def _engine(backend: Backend, model: Decoder, settings: Pretrain, seed: int, say: Callable[[str], None]) -> Engine:
+    if backend.framework == "mlx":
+        from lib.trainers.mlx_engine import MlxEngine  # only where MLX is installed
+
+        return MlxEngine(backend, model, settings, say)
+    precision = apply_precision(model, backend, settings.precision)
+    model.attend_by(backend.attention)
+    if settings.activation_checkpointing:
+        checkpoint_activations(model)
+    optimizers = for_pretraining(model, settings, backend)
+    return TorchEngine(backend, NextToken(model), optimizers, seed, precision, compiles=True, say=say)

@@ -257,7 +257,7 @@ def test_what_is_missing_looks_right(odd: Page) -> None:
 
 
 def test_lineage_names_hashes_parameters_and_versions(page: Page) -> None:
-    assert page.row("pretrain", "data/tokens")[2].endswith("7b")  # 100 + 23, in hexadecimal
+    assert page.row("pretrain", "data/tokens")[2].endswith("7c")  # 100 + 24, in hexadecimal
     params = parameters.load(REPOSITORY / "params.yaml")
     assert page.row("pretrain.learning_rate")[1] == str(params.pretrain.learning_rate)
     assert page.row("pretrain.betas")[1] == str(list(params.pretrain.betas))

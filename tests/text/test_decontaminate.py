@@ -64,26 +64,59 @@ def test_every_item_is_found_in_any_style(tmp_path: Path) -> None:
             texts.append(planted.hidden(form, " ".join(words(5000 + len(texts))), draw))
     kept, removed, metrics = run(tmp_path, items, texts)
     for number, text in enumerate(texts):
-        item, answered = items[number // 2], number % 2
-        length = len(f"{item['ask']} {item['options'][item['answer']]}".replace("-", " ").replace("'", " ").split())
-        if answered and length < 5:
-            assert f"s/{number}" in kept, text
-        else:
-            assert removed[f"s/{number}"]["reason"] == "contaminated"
-            assert removed[f"s/{number}"]["because"] == [f"exam/test.jsonl#{number // 2 + 1}"]
+        assert removed[f"s/{number}"]["reason"] == "contaminated", text
+        assert removed[f"s/{number}"]["because"] == [f"exam/test.jsonl#{number // 2 + 1}"]
+    assert not kept
     assert metrics == {"exam/test.jsonl": {"items": 60, "too_short": 0, "found": 60, "documents": len(removed)}}
 
 
 def test_thirteen_words_in_a_row_and_no_fewer(tmp_path: Path) -> None:
     question = words(1, 40)
-    items = [{"ask": " ".join(question), "options": []}, {"ask": "So short?", "options": ["No"]}]
+    items = [{"ask": " ".join(question), "options": []}]
     around = words(2, 50)
     texts = [" ".join([*around[:20], *question[9 : 9 + count], *around[20:]]) for count in (13, 12)]
-    texts.append("So short? No. " + " ".join(words(7)))
     kept, removed, metrics = run(tmp_path, items, texts)
-    assert kept == ["s/1", "s/2"]
+    assert kept == ["s/1"]
     assert removed["s/0"]["words"] == " ".join(question[9:22])
-    assert metrics == {"exam/test.jsonl": {"items": 2, "too_short": 1, "found": 1, "documents": 1}}
+    assert metrics == {"exam/test.jsonl": {"items": 1, "too_short": 0, "found": 1, "documents": 1}}
+
+
+def test_a_short_item_counts_where_it_stands_by_itself(tmp_path: Path) -> None:
+    items = [
+        {"ask": "Laser", "options": ["burns air ", "burns face "]},
+        {"ask": "It's hot?", "options": ["No"]},
+        {"ask": "Sea water", "options": []},
+        {"ask": "Why?", "options": []},
+    ]
+    alone = [
+        "laser burns face",
+        "We asked.\nLASER  burns\tAir\nNobody knew.",
+        "He wrote “Laser: burns face” and left.",
+        "We asked (laser burns air), once more.",
+        "Nobody knew; It’s hot? No. Then silence.",
+        "About 'sea water' and the rest.",
+    ]
+    running_on = [
+        "The laser burns face masks.",
+        "A laser burns air. So it is.",
+        "Sea water boils.",
+        "A glass of sea water",
+        "Sea-water-proof",
+        "Laser",
+        "Why?",
+        "the sea's water, it's hot, no",
+        "dogs'sea water'dogs",
+    ]
+    kept, removed, metrics = run(tmp_path, items, alone + running_on)
+    assert sorted(removed) == [f"s/{number}" for number in range(len(alone))]
+    assert kept == [f"s/{number + len(alone)}" for number in range(len(running_on))]
+    assert [removed[f"s/{number}"]["because"] for number in (0, 4, 5)] == [
+        ["exam/test.jsonl#1"],
+        ["exam/test.jsonl#2"],
+        ["exam/test.jsonl#3"],
+    ]
+    assert removed["s/4"]["words"] == "it s hot no"
+    assert metrics == {"exam/test.jsonl": {"items": 4, "too_short": 1, "found": 3, "documents": len(alone)}}
 
 
 def test_a_contaminated_document_takes_no_clean_copy_with_it(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from lib.text.analysis import analyse
 from lib.text.cleaning import steps
 from lib.text.gopher import Quality, Repetition
 from lib.text.language import Language
-from lib.text.web import C4Quality, FineWebQuality
+from lib.text.web_filters import C4Quality, FineWebQuality
 from tests.text import corpus, stock
 
 RULES = stock.rules()

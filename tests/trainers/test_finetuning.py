@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from peft import PeftModel
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from lib.trainers.loader import IGNORED
+from lib.trainers.loader import IGNORED, Conversations
 from lib.trainers.lora import add_adapter
-from lib.trainers.objectives import Chat, cross_entropy_sum
+from lib.trainers.objectives import Chat, positions
 from lib.trainers.optimizers import for_finetuning, set_rates
+from tests.trainers.test_loop import CPU, SETTINGS
 
 
 @pytest.fixture
@@ -33,15 +36,40 @@ def test_the_loss_is_that_of_the_whole_model_with_its_adapters(model: PeftModel)
                 weight.normal_(std=0.1)  # adapters start at zero: make them count
     tokens, labels = torch.randint(0, 64, (2, 3, 10))
     labels[torch.rand(3, 10) < 0.6] = IGNORED
-    expected = cross_entropy_sum(model(input_ids=tokens).logits.flatten(0, 1), labels.flatten())
+    expected = F.cross_entropy(model(input_ids=tokens).logits.flatten(0, 1), labels.flatten(), reduction="sum")
     torch.testing.assert_close(Chat(model)(tokens, labels, torch.zeros_like(tokens)), expected)
 
 
-@pytest.mark.parametrize(("optimizer", "rate"), [("muon", 0.05), ("adamw", 0.02)])
+def test_packed_conversations_do_not_see_each_other(model: PeftModel) -> None:
+    chance = np.random.default_rng(1)
+    encoded = [
+        (chance.integers(0, 64, length).tolist(), (chance.random(length) < 0.5).tolist())
+        for length in (20, 11, 8, 5, 3, 3)
+    ]
+    objective = Chat(model)
+
+    def loss(*indices: int) -> float:
+        return objective(*map(torch.from_numpy, Conversations(encoded, 0).rows(np.array(indices)))).item()
+
+    apart = sum(loss(index) for index in range(6))
+    assert len(Conversations(encoded, 0).rows(np.arange(6)).inputs) == 3
+    assert loss(*range(6)) == pytest.approx(apart, rel=1e-5)
+    # Another neighbour: what the others lose stays the same.
+    before = loss(*range(6)) - loss(1)
+    encoded[1] = (encoded[1][0][::-1], encoded[1][1])
+    assert loss(*range(6)) - loss(1) == pytest.approx(before, rel=1e-5)
+
+
+def test_positions_begin_again_with_each_document() -> None:
+    documents = torch.tensor([[0, 0, 0, 1, 1, 2], [0, 1, 2, 2, 2, 3]], dtype=torch.int32)
+    assert positions(documents).tolist() == [[0, 1, 2, 0, 1, 0], [0, 0, 0, 1, 2, 0]]
+
+
+@pytest.mark.parametrize(("optimizer", "rate"), [("muon", 0.05), ("adamw", 0.02), ("adamw_8bit", 0.02)])
 def test_only_the_adapters_learn(model: PeftModel, optimizer: str, rate: float) -> None:
-    settings = SimpleNamespace(optimizer=optimizer, learning_rate=rate, weight_decay=0.0, betas=(0.9, 0.95))
+    settings = SETTINGS.model_copy(update={"optimizer": optimizer, "learning_rate": rate, "weight_decay": 0.0})
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-    optimizers = for_finetuning(model, settings)
+    optimizers = for_finetuning(model, settings, CPU)
     tokens = torch.randint(0, 64, (4, 12))
     losses = []
     for _ in range(20):

@@ -29,7 +29,7 @@ from lib.trainers.lora import add_adapter
 from lib.trainers.objectives import Chat, NextToken
 from lib.trainers.optimizers import for_finetuning, for_pretraining
 from lib.trainers.schedules import wsd
-from tests.trainers.test_loop import CONFIG, CPU, GUARDS, SETTINGS, Counting, FakeRun
+from tests.trainers.test_loop import CONFIG, CPU, FP32, GUARDS, SETTINGS, Counting, FakeRun
 
 STEPS, CUT = 8, 4
 SHAPE = replace(CONFIG, vocab_size=33, layers=2, feed_forward=34)  # shares of unequal size
@@ -109,14 +109,14 @@ def trainer(case: Case, folder: Path, steps: int, dropout: float = 0.0, **change
     )
     if case.lora:
         objective = Chat(adapted(dropout))
-        optimizers = for_finetuning(objective.model, settings)
+        optimizers = for_finetuning(objective.model, settings, CPU)
     else:
         model = Decoder(replace(SHAPE, tie_embeddings=case.tied))
         model.initialise(1)
         objective = changes.get("objective", NextToken)(model)
-        optimizers = for_pretraining(model, settings)
+        optimizers = for_pretraining(model, settings, CPU)
     AcceleratorState._reset_state()
-    engine = TorchEngine(CPU, objective, optimizers, seed=3, compiles=True, say=run.log)
+    engine = TorchEngine(CPU, objective, optimizers, 3, FP32, compiles=True, say=run.log)
     schedule = functools.partial(wsd, warmup_steps=2, stable_steps=5, decay_steps=3)
     batches = changes.get("batches", Counting() if case.batches == "rows" else conversations())
     task = Task(batches, batches, 7, 3, steps, schedule, {"shape": "tiny"}, section="pretrain")
@@ -180,7 +180,12 @@ def main(folder: Path) -> None:
     kept.finish()
     if not kept._run.follows:
         given = dict(kept._engine._given.model.named_parameters())
-        results["given"] = all(np.array_equal(given[name].detach(), value) for name, value in state.model.items())
+        whole = {name: weight.detach().numpy() for name, weight in given.items()}
+        results["given"] = all(
+            np.array_equal(value, each[name])
+            for each in (whole, kept._engine.state().model)
+            for name, value in state.model.items()
+        )
         (folder / "results.json").write_text(json.dumps(results))
 
 

@@ -38,10 +38,11 @@ def make(root: Path, **changes: dict[str, Any]) -> Path:
     texts = sentences()
     tokenizer = train_tokenizer(iter(texts), VOCAB_SIZE)
     save_tokenizer(tokenizer, root / "models/tokenizer")
+    context = read_yaml(root / "params.yaml")["model"]["context_length"]
     splits = {}
     for name, part in (("train", texts[:160]), ("val", texts[160:180]), ("test", texts[180:])):
         documents = [Document(f"s/{number}", text, f"{number}.txt", "s", "CC0-1.0") for number, text in enumerate(part)]
-        splits[name] = encode_documents(tokenizer, documents, root / "data/tokens" / name, 10_000)
+        splits[name] = encode_documents(tokenizer, documents, root / "data/tokens" / name, 10_000, context)
     write_index(root / "data/tokens", tokenizer, root / "models/tokenizer/tokenizer.json", splits)
     return root
 

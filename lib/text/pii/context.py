@@ -63,8 +63,11 @@ _PERSON_FIELD = _any(
     _NOT_IN_WORD,
 )
 _LIST_FIELD = _any("present, attendees, participants, apologies, absent, members, speakers, invited, cc", _NOT_IN_WORD)
-_PLACE_FIELD = _any(
-    "city, town, place, location, birthplace, place of birth, country, state, county, region, residence, ville, ciudad",
+PLACE_FIELD = _any(
+    """city, town, place, location, birthplace, place of birth, country, state, county, region, residence, ville,
+    ciudad, office, branch, site, venue, destination, origin, departure, arrival, hometown, home town, province,
+    ort, wohnort, stadt, geburtsort, land, lieu, lieu de naissance, pays, luogo, luogo di nascita, città, paese,
+    país, cidade, lugar, lugar de nacimiento, plaats, woonplaats, miasto, kraj, stad""",
     _NOT_IN_WORD,
 )
 _FIRM_FIELD = _any(
@@ -84,10 +87,17 @@ _KIN = _any(
     r"\b",
 )
 _BEFORE_PLACE = _any(
-    """live in, lives in, lived in, living in, vivimos en, wohnt in, based in, office in, branch in, move from,
-    moved from, moves from, move to, moved to, moves to, moving to, travel to, travelled to, flight to, fly to,
-    flies to, flew to, lands in, land in, arrive in, arrives in, arrived in, born in, met in, conference in,
-    sales in, meeting in, estaremos en, serai à""",
+    """live in, lives in, lived in, living in, vivimos en, vivo en, wohnt in, wohne in, wohnhaft in, geboren in, habite
+    à, habitons à, né à, née à, abito a, vivo a, moro em, based in, located in, situated in, resident in,
+    residing in, resides in, registered in, office in, offices in, branch in, store in, plant in, factory in,
+    warehouse in, hotel in, flat in, house in, clinic in, move from, moved from, moves from, move to, moved to,
+    moves to, moving to, relocate to, relocated to, relocating to, travel to, travels to, travelled to,
+    traveling to, travelling to, trip to, flight to, flights to, fly to, flies to, flew to, drive to, drove to,
+    train to, bus to, back from, back to, returned from, lands in, land in, landed in, arrive in, arrives in,
+    arrived in, stay in, staying in, stayed in, born in, grew up in, raised in, met in, conference in, workshop
+    in, fair in, sales in, meeting in, meet in, is in, are in, was in, be in, suburb of, suburbs of, north of,
+    south of, east of, west of, outskirts of, town of, city of, village of, estaremos en, serai à, sommes à,
+    sono a, bin in, sind in""",
     r"\b",
 )
 _BEFORE_FIRM = _any(
@@ -138,10 +148,12 @@ _RULES = [
     ("person", 0.8, rf"{_KIN}[ ,]+(?P<x>{_NAME})"),
     ("person", 0.7, rf"^\s*(?:[-*•]|\d{{1,2}}[.)])\s(?P<x>{_FULL})(?=[,:(]|\s[(–-]|\s\p{{Ll}})"),
     # City: Leeds    lives in Leeds    moved from Leeds to York    12 Elm Street    Lindenstraße 5
-    ("place", 0.8, rf"{_PLACE_FIELD}{_IS}[\"']?(?P<x>{_NAME}){_VALUE_END}"),
+    ("place", 0.8, rf"{PLACE_FIELD}{_IS}[\"']?(?P<x>{_NAME}){_VALUE_END}"),
     ("place", 0.7, rf"{_BEFORE_PLACE} (?P<x>{_WORD}(?: (?:{_PARTICLE} )?{_WORD})?)"),
     ("place", 0.7, rf"\b(?:moved?|moves|flies|drove) from {_WORD}(?: {_WORD})? to (?P<x>{_WORD}(?: {_WORD})?)"),
     ("place", 0.7, rf"\b(?P<x>\d{{1,4}} {_WORD}(?: {_WORD})? {_STREET})\b"),
+    ("place", 0.7, rf"\b\d{{1,4}} {_WORD}(?: {_WORD})? {_STREET}\.?,\s(?P<x>{_WORD}(?: {_WORD})?)"),
+    ("place", 0.7, rf"^(?:[A-Z]{{1,2}}-)?\d{{4,6}} (?P<x>{_WORD}(?: (?:{_PARTICLE} )?{_WORD})?)\s*$"),
     ("place", 0.7, r"\b(?P<x>\p{Lu}[\p{L}-]*(?:straße|strasse|weg|platz|gasse|allee) \d{1,4}[a-z]?)\b"),
     # Doe GmbH    Doe Bank    University of Leeds    Doe & Roe    Company: Doe    works for Doe
     ("organisation", 0.9, rf"(?P<x>\b{_FIRM_WORD}(?: (?:& )?{_FIRM_WORD}){{0,4}} {_LEGAL})(?!\p{{L}})"),

@@ -1,4 +1,5 @@
-"""Names of people, places and organisations: Presidio over the small spaCy model, and over what stands around a name.
+"""Names of people, places and organisations: Presidio over the small spaCy model, over what stands around a name, and
+over a list of places.
 
 The model is read from a folder and its named-entity part alone is run: it has its own embedding layer, so tagger,
 parser and lemmatizer would only cost time. What was found once in a document is then looked for in all of it.
@@ -20,6 +21,7 @@ from presidio_analyzer.predefined_recognizers import SpacyRecognizer
 from lib.pipeline.errors import SmeltError
 from lib.text.pii.context import PRESIDIO, ContextRecognizer
 from lib.text.pii.found import NAMES, PLACEHOLDER, Found, Taken
+from lib.text.pii.places import PlaceRecognizer, is_of_something_else
 
 _UNUSED = ["tok2vec", "tagger", "parser", "senter", "attribute_ruler", "lemmatizer"]
 _LABELS = {"PERSON": "PERSON", "GPE": "LOCATION", "LOC": "LOCATION", "FAC": "LOCATION", "ORG": "ORGANIZATION"}
@@ -82,7 +84,8 @@ class ModelRecognizer(SpacyRecognizer):
         found = []
         for one in super().analyze(text, entities, nlp_artifacts):
             for start, end in _trim(text, one.start, one.end, _OURS[one.entity_type]):
-                if not _foreign(text, start):
+                other = one.entity_type == PRESIDIO["place"] and is_of_something_else(text, start)
+                if not other and not _foreign(text, start):
                     found.append(RecognizerResult(one.entity_type, start, end, one.score))
         return found
 
@@ -108,10 +111,11 @@ def _foreign(text: str, at: int) -> bool:
 class Names:
     """The search for those of person, place and organisation that are in `types`."""
 
-    def __init__(self, folder: Path, types: Iterable[str], min_score: float) -> None:
-        engine = Model(folder)
+    def __init__(self, model: Path, places: Path, types: Iterable[str], min_score: float) -> None:
+        """`model`: the folder of the spaCy model; `places`: that of the list of places."""
+        engine = Model(model)
         registry = RecognizerRegistry(
-            [ModelRecognizer(supported_entities=list(PRESIDIO.values())), ContextRecognizer()]
+            [ModelRecognizer(supported_entities=list(PRESIDIO.values())), ContextRecognizer(), PlaceRecognizer(places)]
         )
         self._analyzer = BatchAnalyzerEngine(AnalyzerEngine(registry, engine, supported_languages=["en"]))
         self._entities = [PRESIDIO[kind] for kind in NAMES if kind in types]
@@ -166,7 +170,7 @@ def _trim(text: str, start: int, end: int, kind: str) -> Iterator[tuple[int, int
     words = value.split()
     if start and regex.match(r"[\w/\\$_.@-]", text[start - 1]):
         return  # inside a path, an address or an identifier
-    if regex.match(r"[\w(\[_/\\@]|[.-]\w", text[end : end + 2]):
+    if regex.match(r"[\w(\[_/\\@]|\.\w|-(?!based\b)\w", text[end : end + 7]):
         return
     if len(value) < 2 or (_CODE if kind != "place" else _MARKS).search(value):
         return

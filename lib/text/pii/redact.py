@@ -23,11 +23,11 @@ _BATCH_DOCUMENTS, _BATCH_CHARACTERS = 64, 500_000
 class Finder:
     """Looks for the types of `settings` in texts. The model for names is loaded with the first text, if at all.
 
-    `ner`: the folder of the spaCy model; not read when no type of name is wanted.
+    `ner`, `places`: folders of the spaCy model and of the list of places; not read when no type of name is wanted.
     """
 
-    def __init__(self, settings: Pii, ner: Path) -> None:
-        self._settings, self._ner = settings, ner
+    def __init__(self, settings: Pii, ner: Path, places: Path) -> None:
+        self._settings, self._ner, self._places = settings, ner, places
         self._patterns, self._names = Patterns(settings), None
         self.named = any(kind in NAMES for kind in settings.types)
 
@@ -40,7 +40,7 @@ class Finder:
             # Presidio takes 6 s to import, and brings torch: only where names are looked for.
             from lib.text.pii.names import Names
 
-            self._names = Names(self._ner, self._settings.types, self._settings.name_score)
+            self._names = Names(self._ner, self._places, self._settings.types, self._settings.name_score)
         return [_merge(text, *pair) for text, *pair in zip(texts, patterned, self._names.find(texts), strict=True)]
 
 

@@ -16,8 +16,8 @@ SETTINGS = load(Path(ROOT / "params.yaml")).pii
 
 
 @pytest.fixture(scope="module")
-def finder(ner: Path) -> Finder:
-    return Finder(SETTINGS, ner)
+def finder(ner: Path, places: Path) -> Finder:
+    return Finder(SETTINGS, ner, places)
 
 
 def found(finder: Finder, text: str) -> list[tuple[str, str]]:
@@ -70,14 +70,14 @@ def test_neighbours_and_batches_change_nothing(finder: Finder) -> None:
     assert finder.find(texts) == [finder.find([text])[0] for text in texts]
 
 
-def test_only_the_wanted_names(ner: Path) -> None:
-    places = Names(ner, ["place"], SETTINGS.name_score)
-    assert [one.key for one in places.find(["Angela Merkel flew to Paris."])[0]] == ["paris"]
-    nothing = Names(ner, ["person", "place"], 0.95)
+def test_only_the_wanted_names(ner: Path, places: Path) -> None:
+    of_places = Names(ner, places, ["place"], SETTINGS.name_score)
+    assert [one.key for one in of_places.find(["Angela Merkel flew to Paris."])[0]] == ["paris"]
+    nothing = Names(ner, places, ["person", "place"], 0.95)
     assert nothing.find(["Angela Merkel flew to Paris."]) == [[]]
 
 
-def test_nothing_is_fetched(ner: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_fetched(ner: Path, places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Presidio downloads models and tldextract its list of suffixes, unless they are told otherwise."""
 
     def refuse(*arguments: object) -> None:
@@ -85,12 +85,16 @@ def test_nothing_is_fetched(ner: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    assert len(Finder(SETTINGS, ner).find(["Dear Mr Okafor, write to jane@smelt.com.au from 10.1.2.3."])[0]) == 3
+    assert (
+        len(Finder(SETTINGS, ner, places).find(["Dear Mr Okafor, write to jane@smelt.com.au from 10.1.2.3."])[0]) == 3
+    )
 
 
-def test_a_folder_without_a_model_is_one_clear_message(tmp_path: Path) -> None:
+def test_a_folder_without_a_model_is_one_clear_message(ner: Path, places: Path, tmp_path: Path) -> None:
     with pytest.raises(SmeltError, match=r"holds no spaCy model; run `dvc repro assets@ner`"):
-        Finder(SETTINGS, tmp_path).find(["Dear Mr Okafor,"])
+        Finder(SETTINGS, tmp_path, places).find(["Dear Mr Okafor,"])
+    with pytest.raises(SmeltError, match=r"holds no list of places; run `dvc repro assets@places`"):
+        Finder(SETTINGS, ner, tmp_path).find(["Dear Mr Okafor,"])
 
 
 def test_the_model_holds_no_pickle(ner: Path) -> None:

@@ -19,7 +19,8 @@ CLEAN = "The boiler on the third floor is inspected twice a year, and the report
 def clean(root: Path, policy: str, texts: dict[str, str], records: str = "[]", types: list[str] = PATTERNED) -> dict:
     """Run the stage; without names, so without the model."""
     project.make(root, {"internal": project.folder("internal", pii=policy)}, lambda p: p["pii"].update(types=types))
-    (root / "data/assets/ner").mkdir(parents=True)
+    for asset in ("ner", "places"):
+        (root / "data/assets" / asset).mkdir(parents=True)
     written = [Document(f"internal/{name}", text, "u", "internal", "MIT", records) for name, text in texts.items()]
     write_documents(root / "data/raw/internal/documents", written)
     return project.run(root, "clean", "internal")

@@ -1,7 +1,7 @@
 from datatrove.data import Document as Row
 
 from lib.params import clean
-from lib.text.pages import Pages
+from lib.text.page_edges import Pages
 
 RULES = clean.Pages(min_pages=3, edge_lines=2, min_share=0.5)
 BODY = [f"{name} says something of its own.\nIt ends with {name}." for name in ("One", "Two", "Three", "Four", "Five")]
