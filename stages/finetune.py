@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from lib.backends.launch import launched
 from lib.backends.precision import apply_precision
 from lib.backends.select import select_backend
 from lib.model.huggingface import copy_tokenizer
@@ -33,6 +34,7 @@ def read_conversations(path: Path, tokenizer: Tokenizer, longest: int) -> tuple[
     return Conversations(fitting, tokenizer.token_to_id(PAD)), len(encoded) - len(fitting)
 
 
+@launched
 @stage
 def main(run: Run) -> None:
     seed, settings = run.param("seed"), run.param("finetune")
@@ -76,6 +78,9 @@ def main(run: Run) -> None:
     trainer = Trainer(run, engine, settings, run.param("guards"), task, Meter(backend, flops_per_token=None))
     untrained, _ = trainer.validate()
     history = trainer.fit()
+    trainer.finish()
+    if run.follows:
+        return
 
     lora.save_adapter(model, "models/base", run.out("models/adapter"))
     chat = run.out("models/chat")

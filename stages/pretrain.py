@@ -1,10 +1,12 @@
 """Train the decoder from scratch on the packed tokens, up to where the learning rate begins to fall (`decay`)."""
 
+from lib.backends.launch import launched
 from lib.pipeline.run import Run, stage
 from lib.trainers import checkpoints, extension
 from lib.trainers.pretraining import Pretraining
 
 
+@launched
 @stage
 def main(run: Run) -> None:
     seed, given = run.param("seed"), run.param("pretrain")
@@ -16,8 +18,12 @@ def main(run: Run) -> None:
         f"{work.epochs:.2f} epochs"
     )
     history = work.trainer.fit(extension.start(run, given.extend_from, work.steps))
+    state, record = work.trainer.checkpoint()
+    work.trainer.finish()
+    if run.follows:
+        return
 
-    checkpoints.write(run.out("models/stable"), *work.trainer.checkpoint())
+    checkpoints.write(run.out("models/stable"), state, record)
     work.write(run, history)
 
 

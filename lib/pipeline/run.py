@@ -71,8 +71,10 @@ def _plain(value: Any) -> Any:
 class Run:
     """One run of one stage: its parameters, its paths, its progress, and its place to keep checkpoints."""
 
-    def __init__(self, root: Path, name: str, item: str | None) -> None:
+    def __init__(self, root: Path, name: str, item: str | None, follows: bool = False) -> None:
         self.root, self.name, self.item = root, name, item
+        # Whether this is one of several processes of one run and not the first, which alone writes and speaks.
+        self.follows = follows
         self.id = f"{name}@{item}" if item else name
         known = declarations(root)
         if self.id not in known:
@@ -114,6 +116,8 @@ class Run:
 
     def out(self, path: str) -> Path:
         """A staging path for a declared output. The stage makes a file or a folder there; success renames it."""
+        if self.follows:
+            raise RuntimeError(f"a process that follows another is about to write {path}")
         if path not in self.declared.outs:
             raise SmeltError(f"stage {self.id} writes {path!r}, which dvc.yaml does not declare for it")
         final = self.root / path
@@ -136,7 +140,8 @@ class Run:
     # -- along the way
 
     def log(self, message: str) -> None:
-        tqdm.write(f"{self.id}: {message}", file=sys.stderr)
+        if not self.follows:
+            tqdm.write(f"{self.id}: {message}", file=sys.stderr)
 
     def progress(self, items: Iterable[T], total: int | None, unit: str) -> Iterable[T]:
         """Show rate and time left while iterating; a line now and then when no one watches."""
@@ -253,10 +258,17 @@ def _stop(signum: int, frame: Any) -> None:
     raise SystemExit(128 + signum)
 
 
-def execute(root: Path, name: str, item: str | None, main: Callable[[Run], None]) -> None:
-    """Run `main` as the stage `name[@item]` of the repository at `root`."""
+def execute(root: Path, name: str, item: str | None, main: Callable[[Run], None], follows: bool = False) -> None:
+    """Run `main` as the stage `name[@item]` of the repository at `root`.
+
+    Args:
+        follows: this is one of several processes of one run, and not the first, which has the lock and the outputs.
+    """
     record = Record()
-    run = Run(root, name, item)
+    run = Run(root, name, item, follows)
+    if follows:
+        main(run)
+        return
     # The lock lies outside the folder that success removes: a waiting process must not hold a deleted file.
     with exclusive(run.scratch_home.parent / f"{run.id}.lock"):
         try:
@@ -267,18 +279,18 @@ def execute(root: Path, name: str, item: str | None, main: Callable[[Run], None]
             raise
 
 
-def stage(main: Callable[[Run], None]) -> Callable[[], None]:
+def stage(main: Callable[[Run], None]) -> Callable[..., None]:
     """Make `main` a command: `python -m stages.NAME [ITEM]`, NAME being the file's name."""
 
     @functools.wraps(main)
-    def command() -> None:
+    def command(follows: bool = False) -> None:
         name = Path(main.__code__.co_filename).stem
         root = Path.cwd()
         parser = argparse.ArgumentParser(prog=f"python -m stages.{name}", description=main.__doc__ or main.__module__)
         parser.add_argument("item", nargs="?", help="which one, for a stage that dvc.yaml has several of")
         signal.signal(signal.SIGTERM, _stop)
         try:
-            execute(root, name, parser.parse_args().item, main)
+            execute(root, name, parser.parse_args().item, main, follows)
         except (SmeltError, parameters.ParamsError) as error:
             sys.exit(f"{name}: error: {error}")
         except OSError as error:

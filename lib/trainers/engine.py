@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from lib.backends.backend import Backend
+from lib.backends.launch import check_devices, hint
 from lib.backends.precision import Precision
 from lib.backends.select import compile_policy
 from lib.pipeline.errors import SmeltError
+from lib.trainers import processes
 from lib.trainers.loader import IGNORED, Batch
 from lib.trainers.optimizers import set_rates
 
@@ -54,9 +58,13 @@ class Engine(Protocol):
         """The likeliest token after each row, (B,)."""
 
     def state(self) -> State:
-        """Copies, which later steps leave alone."""
+        """Copies, which later steps leave alone. All processes have to ask; only the first is given the arrays."""
 
-    def load(self, state: State) -> None: ...
+    def load(self, state: State | None) -> None:
+        """Go on from there. Only the first process needs the state."""
+
+    def finish(self) -> None:
+        """Leave what was trained, whole, in the first process's model, and end the work of all processes together."""
 
     def memory_mib(self) -> float:
         """The most memory of the device that was in use."""
@@ -105,46 +113,100 @@ class TorchEngine:
         torch.manual_seed(seed)
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs time
+        check_devices(backend.name, torch.cuda.device_count())
         self._accelerator = Accelerator(
-            cpu=backend.name == "cpu", mixed_precision="bf16" if precision.autocast else "no", rng_types=[]
-        )
-        self._backend, self._raw, self._optimizers, self._say = backend, objective, optimizers, say
-        self._names = {id(weight): name for name, weight in objective.model.named_parameters()}
-        self._objective, *self._stepped = self._accelerator.prepare(objective, *optimizers)
+            cpu=backend.name == "cpu", mixed_precision="bf16" if precision.autocast else "no", rng_types=[],
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
+        )  # fmt: skip
+        self._backend, self._given, self._optimizers, self._say = backend, objective, optimizers, say
+        if advice := hint(torch.cuda.device_count() if backend.device.type == "cuda" else 1):
+            say(advice)
+        if processes.shards():
+            self._raw = processes.shard(objective, optimizers)
+            self._objective = self._accelerator.prepare_model(self._raw, evaluation_mode=True)  # autocast alone
+            self._stepped = optimizers
+        else:
+            self._raw = objective
+            # accelerate does not know the new name of it yet.
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            self._objective, *self._stepped = self._accelerator.prepare(objective, *optimizers)
+        self._names = {id(weight): name for name, weight in self._raw.model.named_parameters()}
         compilation = compile_policy(backend)
         self._compiled = compiles and compilation.on
         say(f"precision {precision.name}" + (f", compilation {compilation.reason}" if compiles else ""))
         if self._compiled:
             self._raw.compile(dynamic=False)
         self._rows = micro_batch_rows()
+        self._tried: set[tuple[int, int]] = set()  # rows and length of micro-batches that fit in all processes
         self._tokens = START_TOKENS.get(backend.name, START_TOKENS_ELSEWHERE)  # of a micro-batch, at most
 
     # -- one step
 
     def gradient(self, batch: Batch, counted: int) -> float:
+        batch = processes.own_rows(batch)
         rows = self._rows or self._fitting(batch)
+        if processes.count() > 1:
+            rows = self._agreed(batch, rows)
         generators = self._random()
         while True:
             try:
-                total = torch.zeros((), device=self._accelerator.device)
-                for piece in self._micro_batches(batch, rows):
-                    loss = self._objective(*piece) / max(counted, 1)
-                    self._accelerator.backward(loss)
-                    total += loss.detach()
+                total = self._accumulate(batch, rows, counted)
                 break
             except RuntimeError as error:
                 if not _out_of_memory(error):
                     raise
-                if rows == 1:
-                    raise SmeltError(self._too_large(batch)) from None
+                if processes.count() > 1 or rows == 1:
+                    raise SmeltError(self._too_large(batch, rows)) from None
             # Outside of `except`, which holds on to the frames of the failed pass and to their tensors.
-            self.discard()
-            self._set_random(generators)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            rows = math.ceil(rows / 2)
+            rows = self._smaller(rows, generators)
         self._remember(batch, rows)
+        return processes.total(total)
+
+    def _accumulate(self, batch: Batch, rows: int, counted: int) -> float:
+        total = torch.zeros((), device=self._accelerator.device)
+        passes = math.ceil(len(batch.inputs) / rows)
+        with processes.own_randomness():
+            for number, piece in enumerate(self._micro_batches(batch, rows), start=1):
+                with processes.meeting(self._objective, last=number == passes):
+                    loss = self._objective(*piece) / max(counted, 1)
+                    # Gradients are averaged over the processes, and are to be summed.
+                    self._accelerator.backward(loss * processes.count())
+                total += loss.detach()
         return total.item()
+
+    def _smaller(self, rows: int, generators: dict[str, Tensor]) -> int:
+        """Go back to before a pass that did not fit into memory; rows for the next attempt."""
+        self.discard()
+        self._set_random(generators)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return math.ceil(rows / 2)
+
+    def _agreed(self, batch: Batch, rows: int) -> int:
+        """Rows of a micro-batch that fit in all processes, tried before the first step on batches of this length.
+
+        A process that ran out of memory between two exchanges would leave the others waiting, so the trial has none.
+        With FSDP every pass has some: there is no trial, and what does not fit ends the run.
+        """
+        if not isinstance(self._objective, DistributedDataParallel):
+            return rows
+        while (rows, batch.inputs.shape[1]) not in self._tried:
+            generators, failed = self._random(), False
+            try:
+                with processes.meeting(self._objective, last=False):
+                    self._accelerator.backward(self._objective(*next(self._micro_batches(batch, rows))))
+            except RuntimeError as error:
+                if not _out_of_memory(error):
+                    raise
+                failed = True
+            smaller = self._smaller(rows, generators)
+            if not processes.largest(failed):
+                self._tried.add((rows, batch.inputs.shape[1]))
+            elif rows == 1:
+                raise SmeltError(self._too_large(batch, rows))
+            else:
+                rows = smaller
+        return rows
 
     def _fitting(self, batch: Batch) -> int:
         """Rows of a micro-batch: as many as fit, in micro-batches of one size."""
@@ -167,10 +229,13 @@ class TorchEngine:
         self._tokens = rows * length
         self._say(f"a micro-batch of {wanted} rows does not fit into memory; going on with {fits}")
 
-    def _too_large(self, batch: Batch) -> str:
+    def _too_large(self, batch: Batch, rows: int) -> str:
+        used = f"the memory of the device ({self.memory_mib():,.0f} MiB were in use)"
+        if rows > 1:
+            return f"a micro-batch of {rows} rows does not fit into {used}; set SMELT_MICRO_BATCH={math.ceil(rows / 2)}"
         return (
-            f"a single row of {batch.inputs.shape[1]} tokens does not fit into the memory of the device "
-            f"({self.memory_mib():,.0f} MiB were in use); shorten model.context_length or choose a smaller model.size"
+            f"a single row of {batch.inputs.shape[1]} tokens does not fit into {used}; shorten model.context_length or "
+            f"choose a smaller model.size"
         )
 
     def _micro_batches(self, batch: Batch, rows: int) -> Iterator[list[Tensor]]:
@@ -183,7 +248,7 @@ class TorchEngine:
             yield [torch.from_numpy(np.ascontiguousarray(part)).to(self._accelerator.device) for part in piece]
 
     def clip(self, norm: float) -> float:
-        return self._accelerator.clip_grad_norm_(self._objective.parameters(), norm).item()
+        return processes.whole(self._accelerator.clip_grad_norm_(self._objective.parameters(), norm)).item()
 
     def update(self, factor: float) -> None:
         set_rates(self._optimizers, factor)
@@ -209,48 +274,57 @@ class TorchEngine:
     @torch.no_grad()
     def loss_sum(self, batch: Batch) -> float:
         self._objective.eval()
+        batch = processes.own_rows(batch)
         rows = self._rows or self._fitting(batch)
         total = sum(self._objective(*piece).item() for piece in self._micro_batches(batch, rows))
+        processes.put_back(self._raw)
         self._objective.train()
-        return total
+        return processes.total(total)
 
     @torch.no_grad()
     def next_tokens(self, tokens_BT: np.ndarray) -> np.ndarray:
         self._raw.eval()
         with self._accelerator.autocast():
-            logits_BTV = self._raw.model(torch.from_numpy(tokens_BT).to(self._accelerator.device))
+            model = getattr(self._raw, "call_model", self._raw.model)
+            logits_BTV = model(torch.from_numpy(tokens_BT).to(self._accelerator.device))
+        processes.put_back(self._raw)
         self._raw.train()
         return logits_BTV[:, -1].argmax(dim=-1).cpu().numpy()
 
     # -- what a checkpoint holds
 
     def state(self) -> State:
-        weights = {name: _array(weight) for name, weight in self._raw.model.named_parameters() if weight.requires_grad}
+        weights = {name: _gathered(weight) for name, weight in self._trained().items()}
         moments = {}
         for optimizer in self._optimizers:
             names = self._numbered(optimizer)
             for number, values in optimizer.state_dict()["state"].items():
-                moments |= {f"{names[number]}.{key}": _array(value) for key, value in values.items()}
+                moments |= {f"{names[number]}.{key}": _gathered(value) for key, value in values.items()}
         return State(weights, moments, {name: _array(value) for name, value in self._random().items()})
 
-    def load(self, state: State) -> None:
+    def load(self, state: State | None) -> None:
         """Raises SmeltError where the names or shapes are not those of this model and its optimizers."""
-        trained = {name: weight for name, weight in self._raw.model.named_parameters() if weight.requires_grad}
-        if {name: tuple(weight.shape) for name, weight in trained.items()} != {
-            name: value.shape for name, value in state.model.items()
-        }:
+        model, optimizer, random = state or State({}, {}, {})
+        trained = self._trained()
+        shapes = processes.tell({name: value.shape for name, value in model.items()})
+        if shapes != {name: tuple(weight.shape) for name, weight in trained.items()}:
             raise SmeltError("the checkpoint holds other weights than this model")
         with torch.no_grad():
             for name, weight in trained.items():
-                weight.copy_(torch.from_numpy(state.model[name]))
+                weight.copy_(processes.place(model.get(name), weight))
         states: dict[str, dict[str, Tensor | int]] = {}
-        for key, value in state.optimizer.items():
+        kinds = processes.tell({key: (value.shape, value.dtype) for key, value in optimizer.items()})
+        for key, (shape, dtype) in kinds.items():
             name, _, part = key.rpartition(".")
-            states.setdefault(name, {})[part] = _value(value)
-        for optimizer in self._optimizers:
-            numbered = {number: states[name] for number, name in self._numbered(optimizer).items() if name in states}
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": numbered})
-        self._set_random({name: torch.from_numpy(value) for name, value in state.random.items()})
+            like = trained[name] if shape == trained[name].shape else torch.from_numpy(np.empty(shape, dtype))
+            states.setdefault(name, {})[part] = _value(processes.place(optimizer.get(key), like))
+        for each in self._optimizers:
+            numbered = {number: states[name] for number, name in self._numbered(each).items() if name in states}
+            each.load_state_dict({**each.state_dict(), "state": numbered})
+        self._set_random({name: torch.from_numpy(value) for name, value in processes.tell(random).items()})
+
+    def _trained(self) -> dict[str, Tensor]:
+        return {name: weight for name, weight in self._raw.model.named_parameters() if weight.requires_grad}
 
     def _numbered(self, optimizer: torch.optim.Optimizer) -> dict[int, str]:
         """The weights of an optimizer as its state dict numbers them."""
@@ -269,6 +343,16 @@ class TorchEngine:
         if device != "cpu" and device in states:  # a run may go on on another kind of device
             torch.get_device_module(device).set_rng_state(states[device])
 
+    def finish(self) -> None:
+        if self._raw is not self._given:  # which is divided, and so are the states of the optimizers
+            given = dict(self._given.model.named_parameters())
+            for name, weight in self._trained().items():
+                full = processes.whole(weight)
+                if not processes.rank():
+                    given[name].data.copy_(full)
+            self._raw, self._optimizers = self._given, []
+        processes.leave()
+
     def memory_mib(self) -> float:
         return self._backend.memory_mib()
 
@@ -283,5 +367,11 @@ def _array(value: Tensor | int | float) -> np.ndarray:
     return value.cpu().numpy().copy()
 
 
-def _value(array: np.ndarray) -> Tensor | int:
-    return int(array) if array.shape == () and array.dtype == np.int64 else torch.from_numpy(array)
+def _gathered(value: Tensor | int | float) -> np.ndarray:
+    """The same of all processes' shares, for the first process; the others take part and keep nothing."""
+    full = processes.whole(value) if isinstance(value, Tensor) else value
+    return np.empty(0) if processes.rank() else _array(full)
+
+
+def _value(value: Tensor) -> Tensor | int:
+    return int(value) if value.shape == () and value.dtype == torch.int64 else value

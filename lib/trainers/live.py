@@ -12,6 +12,7 @@ from typing import Any, Self
 from tqdm import tqdm
 
 from lib.pipeline.run import Run
+from lib.trainers import processes
 from lib.trainers.engine import Engine
 from lib.trainers.sinks import Sinks
 
@@ -47,7 +48,9 @@ class Meter:
     def __init__(self, backend: Any, flops_per_token: float | None) -> None:
         self._backend, self._flops = backend, flops_per_token
         peak = getattr(backend, "peak_flops", None)
-        self._peak = peak("bf16" if backend.bf16 else "fp32") if peak and flops_per_token else None
+        # One process measures: on a processor, several would take it from each other.
+        measures = peak and flops_per_token and not processes.rank()
+        self._peak = peak("bf16" if backend.bf16 else "fp32") if measures else None
         self._watts: list[float] = []
 
     def describe(self) -> str:
@@ -55,7 +58,7 @@ class Meter:
 
     def mfu(self, tokens_per_second: float) -> float | None:
         """Model FLOPs utilisation: of the measured peak (Chowdhery et al. 2022, appendix B)."""
-        return self._flops * tokens_per_second / self._peak if self._peak else None
+        return self._flops * tokens_per_second / (self._peak * processes.count()) if self._peak else None
 
     def watts(self) -> float | None:
         """What is drawn now."""
@@ -83,8 +86,8 @@ class View:
         watched = sys.stderr.isatty()
         self._interval = 0.5 if watched else 20
         self._bar = tqdm(
-            total=steps, initial=first, desc=run.id, unit="step", disable=first >= steps, mininterval=self._interval,
-            maxinterval=self._interval, dynamic_ncols=watched, leave=False,
+            total=steps, initial=first, desc=run.id, unit="step", disable=first >= steps or run.follows,
+            mininterval=self._interval, maxinterval=self._interval, dynamic_ncols=watched, leave=False,
         )  # fmt: skip
         self._shown = self._started
         self._sinks = Sinks(run)
@@ -132,7 +135,7 @@ class View:
         if self._tokens:  # also for runs too short for a progress line
             self._run.log(f"step {self._done}/{self._steps}: {self._line()}")
         observed = self._run.observed
-        observed["device"] = self._meter.describe()
+        observed["device"], observed["processes"] = self._meter.describe(), processes.count()
         if self._tokens:
             seconds = time.perf_counter() - self._started
             mfu, watts = self._meter.mfu(self._rate()), self._meter.mean_watts()

@@ -18,6 +18,7 @@ import numpy as np
 
 from lib.params.training import Guards, Optimization
 from lib.pipeline.run import Run
+from lib.trainers import processes
 from lib.trainers.checkpoints import Record, Store, check_identity
 from lib.trainers.engine import Engine, State
 from lib.trainers.guards import Guard, Verdict
@@ -133,13 +134,19 @@ class Trainer:
 
     def _keep(self, received: list[int]) -> None:
         """Save a checkpoint when it is time, and when a signal says to stop."""
-        if self.step % self._settings.checkpoint_every == 0 or received:
-            self._store.save(*self.checkpoint())
-        if received:
+        stop = processes.largest(max(received, default=0))  # whichever process it reached
+        if self.step % self._settings.checkpoint_every == 0 or stop:
+            self._save()
+        if stop:
             self._store.wait()
-            name = signal.Signals(received[0]).name
+            name = signal.Signals(stop).name
             self._run.log(f"stopped by {name} at step {self.step}; the same command continues from there")
-            raise SystemExit(128 + received[0])
+            raise SystemExit(128 + stop)
+
+    def _save(self) -> None:
+        state, record = self.checkpoint()
+        if not self._run.follows:
+            self._store.save(state, record)
 
     def validate(self) -> tuple[float, float | None]:
         """The loss per token in nats, and bits per byte of text, over the first rows of the validation split."""
@@ -168,17 +175,22 @@ class Trainer:
         }
         return self._engine.state(), record
 
+    def finish(self) -> None:
+        """After the last use of the engine: what was trained is in the first process's model, and that one is alone."""
+        self._engine.finish()
+
     def _begin(self, start: Callable[[], tuple[State, Record]] | None) -> None:
-        found = self._store.newest(self._run.log)
+        state, record = processes.first_reads(lambda: self._store.newest(self._run.log))
+        found = record is not None
         if found:
-            self._load(*found)
+            self._load(state, record)
             self._run.log(f"continuing from step {self.step} of {self._task.steps}")
         elif start:
-            self._load(*start())
+            self._load(*processes.first_reads(start))
         if self._keeps_start and not found:
-            self._store.save(*self.checkpoint())
+            self._save()
 
-    def _load(self, state: State, record: Record) -> None:
+    def _load(self, state: State | None, record: Record) -> None:
         check_identity(record, self._task.identity, f"the checkpoint of step {record['step']}")
         self._engine.load(state)
         self._guard.load(record["guard"])
@@ -191,7 +203,7 @@ class Trainer:
     def _roll_back(self) -> None:
         """To the last regular checkpoint, and from there on with the batches after this one."""
         self._store.wait()
-        state, record = self._store.back(self._run.log)
+        state, record = processes.first_reads(lambda: self._store.back(self._run.log))
         self._engine.load(state)
         self._guard.roll_back(record["guard"])
         self._passed_over += self.step + 1 - record["step"]

@@ -13,6 +13,7 @@ import numpy as np
 from mlx.utils import tree_unflatten
 
 from lib.backends.backend import Backend
+from lib.backends.launch import check_devices
 from lib.backends.precision import choose_precision
 from lib.backends.select import compile_policy
 from lib.model import decoder
@@ -42,6 +43,7 @@ class MlxEngine:
     def __init__(
         self, backend: Backend, model: decoder.Decoder, settings: Pretrain, say: Callable[[str], None]
     ) -> None:
+        check_devices(backend.name, gpus=1)
         precision = choose_precision(settings.precision, backend)
         compilation = compile_policy(backend)
         say(f"precision {precision}, compilation {compilation.reason}")
@@ -153,6 +155,9 @@ class MlxEngine:
             name, _, part = key.rpartition(".")
             self._optimizer.state.setdefault(name, {})[part] = mx.array(value)
         self._random = dict(state.random)
+
+    def finish(self) -> None:
+        """Nothing: there is one process."""
 
     def memory_mib(self) -> float:
         return self._backend.memory_mib()

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from lib.trainers.processes import on_whole_matrices
 from lib.trainers.weight_decay import decay
 
 # Odd quintics a x + b x^3 + c x^5, one per iteration, that take the singular values in [floor, 1] as near to 1 as that
@@ -97,13 +98,16 @@ class Muon(torch.optim.Optimizer):
         return weight.grad.lerp(state["momentum"].lerp_(weight.grad, 1 - momentum), momentum)
 
     def _update(self, weights: list[Tensor], group: dict) -> None:
-        x_KMN = torch.stack([self._mixed(weight) for weight in weights])
-        norms_K11 = torch.linalg.vector_norm(x_KMN, dim=(1, 2), keepdim=True)
-        # Weights behind a projection that starts at zero have no gradient at first: zero stays zero.
-        x_KMN = (x_KMN / norms_K11.clamp(min=torch.finfo(norms_K11.dtype).tiny)).to(self._dtype)
+        def direction(x_KMN: Tensor) -> Tensor:
+            norms_K11 = torch.linalg.vector_norm(x_KMN, dim=(1, 2), keepdim=True)
+            # Weights behind a projection that starts at zero have no gradient at first: zero stays zero.
+            x_KMN = (x_KMN / norms_K11.clamp(min=torch.finfo(norms_K11.dtype).tiny)).to(self._dtype)
+            return orthogonalise(x_KMN, group["iterations"])
+
         rows, columns = weights[0].shape
         rate = group["lr"] * math.sqrt(max(1.0, rows / columns))
-        for weight, update in zip(weights, orthogonalise(x_KMN, group["iterations"]), strict=True):
+        updates_KMN = on_whole_matrices(direction, torch.stack([self._mixed(weight) for weight in weights]))
+        for weight, update in zip(weights, updates_KMN.unbind(), strict=True):
             decay(weight, update, group["lr"] * group["weight_decay"], group["cautious"])
             weight.add_(update, alpha=-rate)
 

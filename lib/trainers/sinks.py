@@ -42,7 +42,7 @@ class Sinks:
         if unknown:
             raise SmeltError(f"SMELT_SINKS names {', '.join(unknown)}; there are: {', '.join(NAMES)}")
         self._trackers = []
-        for name in asked:
+        for name in asked if not run.follows else ():
             folder = run.scratch_home.parent.with_name(".sinks") / name
             folder.mkdir(parents=True, exist_ok=True)
             tracker = _tracker(name, run.id, folder)

@@ -57,7 +57,7 @@ class Counting:
 class FakeRun:
     """The parts of a run that the loop uses, without DVC."""
 
-    id, name = "pretrain", "pretrain"
+    id, name, follows = "pretrain", "pretrain", False
 
     def __init__(self, scratch: Path) -> None:
         self.scratch, self.scratch_home, self.observed, self.said = scratch, scratch, {}, []
