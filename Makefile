@@ -1,7 +1,7 @@
 # `make` lists the targets. Each one that needs Python makes .venv first and works by itself.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check bench-data bench-scale bench-kills exp queue preset align pin crawl chat licences lineage push pull unlock graph clean
+.PHONY: help setup repro test check bench-data bench-scale bench-kills bench-train bench-quality bench exp queue preset align pin crawl chat licences lineage push pull unlock graph clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -46,6 +46,14 @@ bench-data: setup ## measure the cleaning chain beside datatrove's own blocks (4
 
 bench-scale: setup ## measure whether the data stages' memory stays constant: documents of the default, 1 and 10 times
 	$(BIN)/python -m tests.benchmarks.scale $(ARGS)
+
+bench-train: setup ## measure how fast training is beside transformers, alternating (6 minutes on two cores)
+	$(BIN)/python -m tests.benchmarks.train $(ARGS)
+
+bench-quality: setup ## measure what a time budget reaches beside a plain recipe (35 minutes; ARGS="--seeds 1": 12)
+	$(BIN)/python -m tests.benchmarks.quality $(ARGS)
+
+bench: bench-data bench-scale bench-train bench-quality bench-kills ## all of them: an hour
 
 bench-kills: setup ## kill 25 training runs at random moments: do they end in the same bits? (6 minutes on two cores)
 	$(BIN)/python -m tests.benchmarks.kills $(ARGS)

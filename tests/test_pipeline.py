@@ -204,3 +204,22 @@ def test_peak_memory_is_not_that_of_the_starting_process() -> None:
     parent = f"import subprocess, sys; held = b'x' * 400_000_000; subprocess.run([sys.executable, '-c', {child!r}])"
     found = subprocess.run([sys.executable, "-c", parent], cwd=ROOT, capture_output=True, text=True, check=True)
     assert 5 < float(found.stdout) < 200
+
+
+def test_peak_memory_counts_workers_that_are_still_there(tmp_path: Path) -> None:
+    """A worker has held 300 MB and waits for more work when the record is written; the parent has held little."""
+    (tmp_path / "holding.py").write_text("def hold() -> int:\n    return len(b'x' * 300_000_000)\n")
+    (tmp_path / "main.py").write_text(
+        "import multiprocessing\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "from holding import hold\n"
+        "from lib.pipeline.record import Record\n"
+        "if __name__ == '__main__':\n"
+        "    with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool:\n"
+        "        pool.submit(hold).result()\n"
+        "        print(Record().finish('s', [])['peak_memory_mib'])\n"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    command = [sys.executable, str(tmp_path / "main.py")]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert 290 < float(found.stdout) < 600

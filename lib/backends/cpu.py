@@ -54,8 +54,8 @@ def cpp_compilation() -> Compilation:
 def keep_freed_memory() -> None:
     """Have glibc keep what it frees for the next allocation, where this is glibc.
 
-    By default it returns every large tensor to the kernel at once, and the kernel clears each page of the next one: 7%
-    of a training step of 4,096 tokens (docs/LOG.md).
+    By default it returns every large tensor to the kernel at once, and the kernel clears each page of the next one: 3%
+    of a training step of 4,096 tokens (0.499 s against 0.484, 5M weights).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:
