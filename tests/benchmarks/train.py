@@ -15,40 +15,54 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from lib.backends.precision import apply_precision
 from lib.backends.select import select_backend
-from lib.model.config import ModelConfig
+from lib.model.config import SIZES, ModelConfig
 from lib.trainers.loader import Batch
 
-LENGTH, WORDS = 256, 8192
-#          layers, width, heads, kv_heads, feed_forward; tied embeddings
-SHAPES = {"5M": (4, 256, 4, 2, 768), "14M": (6, 384, 6, 2, 1024)}
 BATCHES = (8, 16)  # rows
 BURST, BURSTS = 4, 5
 
 
-def shape(name: str) -> ModelConfig:
-    layers, width, heads, kv_heads, feed_forward = SHAPES[name]
-    return ModelConfig(WORDS, LENGTH, layers, width, heads, kv_heads, feed_forward, 10000.0, 1e-6, True, True)
+class Case(NamedTuple):
+    layers: int
+    width: int
+    heads: int
+    kv_heads: int
+    feed_forward: int
+    length: int
+    words: int
+
+    @property
+    def config(self) -> ModelConfig:
+        shape = self.layers, self.width, self.heads, self.kv_heads, self.feed_forward
+        return ModelConfig(self.words, self.length, *shape, 10000.0, 1e-6, True, True)
+
+    def draw(self, rows: int) -> Batch:
+        """Tokens at random: how fast a step is does not depend on them."""
+        tokens = np.random.default_rng(0).integers(self.words, size=(rows, self.length + 1))
+        return Batch(tokens[:, :-1].copy(), tokens[:, 1:].copy(), np.zeros((rows, self.length), np.int32))
 
 
-def draw(rows: int) -> Batch:
-    """Tokens at random: how fast a step is does not depend on them."""
-    tokens = np.random.default_rng(0).integers(WORDS, size=(rows, LENGTH + 1))
-    return Batch(tokens[:, :-1].copy(), tokens[:, 1:].copy(), np.zeros((rows, LENGTH), np.int32))
+CASES = {
+    "5M": Case(4, 256, 4, 2, 768, 256, 8192),
+    "14M": Case(6, 384, 6, 2, 1024, 256, 8192),
+    **{size: Case(*SIZES[size], 2048, 32768) for size in ("125m", "350m", "1b")},  # for GPUs
+}
 
 
-def ours(name: str, rows: int) -> Callable[[], None]:
+def ours(case: Case, rows: int, precision: str) -> Callable[[], None]:
     from lib.model.decoder import Decoder
     from lib.trainers.engine import TorchEngine
     from lib.trainers.objectives import NextToken
 
     backend = select_backend()
-    model = Decoder(shape(name))
+    model = Decoder(case.config)
     model.initialise(0)
     model.attend_by(backend.attention)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
@@ -58,44 +72,42 @@ def ours(name: str, rows: int) -> Callable[[], None]:
         NextToken(model),
         [optimizer],
         0,
-        apply_precision(model, backend, "auto"),
+        apply_precision(model, backend, precision),
         compiles=True,
         say=lambda line: None,
     )
-    batch = draw(rows)
+    batch = case.draw(rows)
 
     def step() -> None:
-        engine.gradient(batch, rows * LENGTH)
+        engine.gradient(batch, rows * case.length)
         engine.clip(1.0)
         engine.update(1.0)
 
     return step
 
 
-def theirs(name: str, rows: int) -> Callable[[], None]:
+def theirs(case: Case, rows: int) -> Callable[[], None]:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    own = shape(name)
     torch.manual_seed(0)
     model = Qwen3ForCausalLM(
         Qwen3Config(
-            vocab_size=WORDS,
-            hidden_size=own.width,
-            intermediate_size=own.feed_forward,
-            num_hidden_layers=own.layers,
-            num_attention_heads=own.heads,
-            num_key_value_heads=own.kv_heads,
-            head_dim=own.head_size,
-            max_position_embeddings=LENGTH,
+            vocab_size=case.words,
+            hidden_size=case.width,
+            intermediate_size=case.feed_forward,
+            num_hidden_layers=case.layers,
+            num_attention_heads=case.heads,
+            num_key_value_heads=case.kv_heads,
+            head_dim=case.config.head_size,
+            max_position_embeddings=case.length,
             tie_word_embeddings=True,
             use_cache=False,
         )
     )
-    backend = select_backend() if torch.cuda.is_available() else None
-    device = backend.device if backend else torch.device("cpu")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-    tokens = torch.from_numpy(draw(rows).inputs).to(device)
+    tokens = torch.from_numpy(case.draw(rows).inputs).to(device)
 
     @torch.compile
     def loss_of(tokens: torch.Tensor) -> torch.Tensor:
@@ -103,21 +115,25 @@ def theirs(name: str, rows: int) -> Callable[[], None]:
             return model(input_ids=tokens, labels=tokens).loss
 
     def step() -> None:
-        loss_of(tokens).backward()
+        loss = loss_of(tokens)
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        loss.item()  # a GPU is done then
 
     return step
 
 
-def work(side: str, name: str, rows: int) -> None:
+def work(side: str, name: str, rows: int, precision: str) -> None:
     """Answer each line on standard input with the seconds that a burst took."""
-    step = {"smelt": ours, "transformers": theirs}[side](name, rows)
+    case = CASES[name]
+    step = ours(case, rows, precision) if side == "smelt" else theirs(case, rows)
+    backend = select_backend()
     started = time.perf_counter()
     step()
     first = time.perf_counter() - started
     step()
-    print(json.dumps(first), flush=True)
+    print(json.dumps([first, backend.memory_mib()]), flush=True)
     for line in sys.stdin:
         if line.strip() == "profile":
             breakdown(step)
@@ -159,13 +175,13 @@ KINDS = {
 class Side:
     """A process that trains."""
 
-    def __init__(self, side: str, name: str, rows: int) -> None:
-        self.side, self.rows, self.times = side, rows, []
-        command = [sys.executable, "-m", "tests.benchmarks.train", "--work", side, name, str(rows)]
+    def __init__(self, side: str, name: str, rows: int, precision: str) -> None:
+        self.side, self.rows, self.length, self.times = side, rows, CASES[name].length, []
+        command = [sys.executable, "-m", "tests.benchmarks.train", "--work", side, name, str(rows), precision]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
-        self.first = json.loads(self._process.stdout.readline())
+        self.first, self.memory_mib = json.loads(self._process.stdout.readline())
 
     def ask(self, what: str = "") -> list[float] | dict[str, float]:
         self._process.stdin.write(what + "\n")
@@ -174,29 +190,25 @@ class Side:
 
     def rate(self) -> float:
         """Tokens per second, by the median step."""
-        return self.rows * LENGTH / statistics.median(self.times)
+        return self.rows * self.length / statistics.median(self.times)
 
     def close(self) -> None:
         self._process.stdin.close()
         self._process.wait()
 
 
-def compare(name: str) -> None:
-    sides = [Side(side, name, rows) for side in ("smelt", "transformers") for rows in BATCHES]
+def compare(name: str, precision: str) -> None:
+    sides = [Side(side, name, rows, precision) for side in ("smelt", "transformers") for rows in BATCHES]
     for _ in range(BURSTS):
         for side in sides:
             side.times += side.ask()
     best = {who: max((side for side in sides if side.side == who), key=Side.rate) for who in ("smelt", "transformers")}
     backend = select_backend()
-    precision = "bf16" if backend.bf16 else "fp32"
-    peak, flops = backend.peak_flops(precision), shape(name).flops_per_token
-    print(
-        f"\n{name}: {shape(name).parameters:,} weights on {backend.describe()}; "
-        f"products alone {peak / 1e9:,.0f} GFLOP/s"
-    )
+    config, peak = CASES[name].config, backend.peak_flops("bf16" if backend.bf16 else "fp32")
+    print(f"\n{name}: {config.parameters:,} weights on {backend.describe()}; products alone {peak / 1e9:,.0f} GFLOP/s")
     print(
         f"{'':<14}{'rows':>5}{'first step, s':>15}{'ms a step (min to max)':>28}{'tokens/s':>10}{'GFLOP/s':>9}"
-        f"{'of products':>13}"
+        f"{'of products':>13}{'MiB':>8}"
     )
     for side in sides:
         low, middle, high = min(side.times), statistics.median(side.times), max(side.times)
@@ -205,9 +217,10 @@ def compare(name: str) -> None:
         print(
             f"{side.side:<13}{chosen}{side.rows:>5}{side.first:>15.1f}"
             f"{f'{middle * 1e3:.0f} ({low * 1e3:.0f} to {high * 1e3:.0f})':>28}"
-            f"{rate:>10,.0f}{rate * flops / 1e9:>9.0f}{rate * flops / peak:>13.0%}"
+            f"{rate:>10,.0f}{rate * config.flops_per_token / 1e9:>9.0f}"
+            f"{rate * config.flops_per_token / peak:>13.0%}{side.memory_mib:>8,.0f}"
         )
-    quickest = {who: side.rows * LENGTH / min(side.times) for who, side in best.items()}
+    quickest = {who: side.rows * side.length / min(side.times) for who, side in best.items()}
     print(
         f"ratio of tokens/s: {best['smelt'].rate() / best['transformers'].rate():.2f} by the median step, "
         f"{quickest['smelt'] / quickest['transformers']:.2f} by the quickest"
@@ -220,15 +233,16 @@ def compare(name: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("shapes", nargs="*", default=list(SHAPES), metavar="SHAPE", help=f"of {', '.join(SHAPES)}")
-    parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("sizes", nargs="*", default=["5M", "14M"], metavar="SIZE", help=f"of {', '.join(CASES)}")
+    parser.add_argument("--precision", default="auto", choices=("auto", "bf16", "fp32", "fp8"), help="the engine's")
+    parser.add_argument("--work", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.work:
-        side, name, rows = arguments.work
-        work(side, name, int(rows))
+        side, name, rows, precision = arguments.work
+        work(side, name, int(rows), precision)
         return
-    for name in arguments.shapes:
-        compare(name)
+    for name in arguments.sizes:
+        compare(name, arguments.precision)
 
 
 if __name__ == "__main__":
