@@ -47,7 +47,7 @@ bench-data: setup ## measure the cleaning chain beside datatrove's own blocks (4
 bench-scale: setup ## measure whether the data stages' memory stays constant: documents of the default, 1 and 10 times
 	$(BIN)/python -m tests.benchmarks.scale $(ARGS)
 
-bench-kills: setup ## kill 25 training runs at random moments: do they end in the same bits? (6 minutes on two cores)
+bench-kills: setup ## kill 25 training runs at random moments: do they end in the same bits? (10 minutes on two cores)
 	$(BIN)/python -m tests.benchmarks.kills $(ARGS)
 
 exp: setup ## run an experiment: make exp SET="pretrain.learning_rate=2e-3 seed=2" [TEMP=1 | QUEUE=1]
