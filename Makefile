@@ -55,7 +55,7 @@ bench-quality: setup ## measure what a time budget reaches beside a plain recipe
 
 bench: bench-data bench-scale bench-train bench-quality bench-kills ## all of them: an hour
 
-bench-kills: setup ## kill 25 training runs at random moments: do they end in the same bits? (6 minutes on two cores)
+bench-kills: setup ## kill 25 training runs at random moments: do they end in the same bits? (10 minutes on two cores)
 	$(BIN)/python -m tests.benchmarks.kills $(ARGS)
 
 exp: setup ## run an experiment: make exp SET="pretrain.learning_rate=2e-3 seed=2" [TEMP=1 | QUEUE=1]

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
+from lib.backends.backend import Backend
 from lib.pipeline.run import Run
 from lib.trainers import processes
 from lib.trainers.engine import Engine
@@ -39,18 +40,18 @@ class History:
 
 
 class Meter:
-    """What the device can do and what it draws, as far as its backend can say.
+    """What the device can do and what it draws.
 
     Args:
-        flops_per_token: of training; None where it is unknown.
+        flops_per_token: of training; None where it is unknown, and then so is the utilisation.
+        precision: of the products, by which the peak is measured.
     """
 
-    def __init__(self, backend: Any, flops_per_token: float | None) -> None:
+    def __init__(self, backend: Backend, flops_per_token: float | None, precision: str = "fp32") -> None:
         self._backend, self._flops = backend, flops_per_token
-        peak = getattr(backend, "peak_flops", None)
         # One process measures: on a processor, several would take it from each other.
-        measures = peak and flops_per_token and not processes.rank()
-        self._peak = peak("bf16" if backend.bf16 else "fp32") if measures else None
+        measures = flops_per_token and not processes.rank()
+        self._peak = backend.peak_flops(precision) if measures else None
         self._watts: list[float] = []
 
     def describe(self) -> str:
@@ -62,8 +63,7 @@ class Meter:
 
     def watts(self) -> float | None:
         """What is drawn now."""
-        read = getattr(self._backend, "watts", None)
-        watts = read() if read else None
+        watts = self._backend.watts()
         if watts is not None:
             self._watts.append(watts)
         return watts

@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer
 
 from lib.backends.backend import Backend
-from lib.backends.precision import apply_precision
+from lib.backends.precision import apply_precision, choose_precision
 from lib.backends.select import select_backend
 from lib.model.config import derive
 from lib.model.decoder import Decoder
@@ -95,7 +95,8 @@ class Pretraining:
             token_bytes=token_bytes(Tokenizer.from_file(str(tokenizer / "tokenizer.json"))),
             sampler=Sampler(tokenizer, settings.samples, self.config.context_length),
         )
-        self.trainer = Trainer(run, self.engine, settings, guards, task, Meter(backend, self.config.flops_per_token))
+        meter = Meter(backend, self.config.flops_per_token, choose_precision(settings.precision, backend))
+        self.trainer = Trainer(run, self.engine, settings, guards, task, meter)
 
     def trained(self) -> Decoder:
         """The decoder with the engine's weights, wherever those are."""

@@ -14,8 +14,6 @@ from tests.trainers.test_loop import CPU, FakeRun, trainer
 class Measured:
     """A backend that can say all that one may know."""
 
-    bf16 = True
-
     def describe(self) -> str:
         return "a device"
 
@@ -32,13 +30,14 @@ class Engine:
 
 
 def test_utilisation_is_of_the_peak_in_the_precision_used() -> None:
-    assert Meter(Measured(), flops_per_token=1e8).mfu(10_000) == pytest.approx(0.5)
+    assert Meter(Measured(), flops_per_token=1e8, precision="bf16").mfu(10_000) == pytest.approx(0.5)
+    assert Meter(Measured(), flops_per_token=1e8, precision="fp32").mfu(10_000) == pytest.approx(1.0)
     assert Meter(Measured(), flops_per_token=None).mfu(10_000) is None
 
 
 def test_the_line_says_all_that_is_known(tmp_path: Path) -> None:
     run = FakeRun(tmp_path)
-    with View(run, Engine(), Meter(Measured(), flops_per_token=1e8), first=1, steps=3) as view:
+    with View(run, Engine(), Meter(Measured(), 1e8, "bf16"), first=1, steps=3) as view:
         view.step(2, loss=5.25, tokens=1000, seconds=0.09, stalled=0.01)
         view.step(3, loss=5.125, tokens=1000, seconds=0.1, stalled=0.0)
     assert re.match(r"step 3/3: loss 5\.125, 10,000 tokens/s, MFU 50%, 312 MiB, 45 W, stall \d", run.said[-1])
