@@ -65,7 +65,7 @@ def test_activations_are_what_the_decoder_keeps() -> None:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16):
-        model.model(torch.zeros(1, 128, dtype=torch.long)).sum()
+        model.model(torch.zeros(1, 128, dtype=torch.long), model.make_mask(None)).sum()
     assert sum(kept.values()) == pytest.approx(sizing.activation_bytes(config, checkpointed=False), rel=0.1)
 
 
