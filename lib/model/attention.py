@@ -27,15 +27,15 @@ _BLOCKS = 2
 
 
 class Way(NamedTuple):
-    make_mask: Callable[[Tensor | None, int], Any]  # documents (B, T), T -> what attend takes
+    make_mask: Callable[[Tensor | None], Any]  # documents (B, T) -> what attend takes
     attend: Callable[[Tensor, Tensor, Tensor, Any], Tensor]  # (B, H, T, S), 2 x (B, K, T, S), mask -> (B, H, T, S)
 
 
-def _bias(documents_BT: Tensor | None, length: int) -> Tensor | None:
+def _bias(documents_BT: Tensor | None) -> Tensor | None:
     """(B, 1, T, T) to add to scores: 0, or minus infinity where a query must not look."""
     if documents_BT is None:
         return None
-    place_T = torch.arange(length, device=documents_BT.device)
+    place_T = torch.arange(documents_BT.shape[1], device=documents_BT.device)
     seen_BTT = documents_BT[:, :, None] == documents_BT[:, None, :]
     seen_BTT &= place_T[:, None] >= place_T[None, :]
     bias_BTT = torch.zeros(seen_BTT.shape, dtype=torch.bfloat16, device=seen_BTT.device)
@@ -69,14 +69,15 @@ def _dense(q_BHTS: Tensor, k_BKTS: Tensor, v_BKTS: Tensor, bias_B1TT: Tensor | N
     return torch.cat(outputs, dim=2)
 
 
-def _tiles(documents_BT: Tensor | None, length: int) -> Any:
+def _tiles(documents_BT: Tensor | None) -> Any:
     if documents_BT is None:
         return None
+    rows, length = documents_BT.shape
 
     def seen(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return (query >= key) & (documents_BT[row, query] == documents_BT[row, key])
 
-    return create_block_mask(seen, len(documents_BT), None, length, length, device=documents_BT.device)
+    return create_block_mask(seen, rows, None, length, length, device=documents_BT.device)
 
 
 def _flex(q_BHTS: Tensor, k_BKTS: Tensor, v_BKTS: Tensor, tiles: Any) -> Tensor:

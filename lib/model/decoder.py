@@ -125,17 +125,13 @@ class Decoder(nn.Module):
         self.attend_by("sdpa")
 
     def attend_by(self, way: str) -> None:
-        """Choose how attention is computed: a key of lib.model.attention.WAYS."""
-        self._make_mask = WAYS[way].make_mask
+        """Choose how attention is computed: a key of lib.model.attention.WAYS. `make_mask` gives what blocks take."""
+        self.make_mask = WAYS[way].make_mask
         for layer in self.model.layers:
             layer.self_attn.attend = WAYS[way].attend
 
-    def hidden(self, tokens_BT: Tensor, documents_BT: Tensor | None = None) -> Tensor:
-        """What the head turns into logits, (B, T, D)."""
-        return self.model(tokens_BT, self._make_mask(documents_BT, tokens_BT.shape[1]))
-
     def forward(self, tokens_BT: Tensor, documents_BT: Tensor | None = None) -> Tensor:
-        return self.lm_head(self.hidden(tokens_BT, documents_BT))
+        return self.lm_head(self.model(tokens_BT, self.make_mask(documents_BT)))
 
     @torch.no_grad()
     def initialise(self, seed: int) -> None:

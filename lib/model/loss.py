@@ -83,7 +83,8 @@ def linear_cross_entropy(
 ) -> Tensor:
     """The summed negative log-likelihood of the labels under softmax(x weight^T), in nats and fp32.
 
-    Places labelled IGNORED carry none. Products are in autocast's precision where that is on. It can be differentiated once.
+    Places labelled IGNORED carry none. Products are in autocast's precision where that is on. It can be differentiated
+    once.
 
     Args:
         raise_e: `exponentials`, or a compiled one.

@@ -5,6 +5,7 @@ The labels say where the loss is (IGNORED elsewhere), so that the caller divides
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -29,15 +30,21 @@ class NextToken(nn.Module):
 
     def __init__(self, model: Decoder) -> None:
         super().__init__()
-        self.model, self._exponentials = model, exponentials
+        self.model = model
+        self._blocks: Callable[..., Tensor] | None = None
+        self._exponentials = exponentials
 
     def compile(self, **options: Any) -> None:
-        """Compile the blocks and the inner part of the loss, whose loop over blocks of rows stays Python."""
-        self.model.model.compile(**options)
-        self._exponentials = torch.compile(exponentials, dynamic=False)
+        """Compile the blocks and the inner part of the loss, for this objective alone.
+
+        The model by itself is left as it is: asked to continue a text, it would be compiled anew for every length.
+        """
+        self._blocks = torch.compile(self.model.model.forward, **options)
+        self._exponentials = torch.compile(exponentials, **options)
 
     def forward(self, inputs_BT: Tensor, labels_BT: Tensor, documents_BT: Tensor) -> Tensor:
-        x_BTD = self.model.hidden(inputs_BT, documents_BT)
+        blocks = self._blocks or self.model.model
+        x_BTD = blocks(inputs_BT, self.model.make_mask(documents_BT))
         return linear_cross_entropy(
             x_BTD.flatten(0, 1), self.model.lm_head.weight, labels_BT.flatten(), self._exponentials
         )

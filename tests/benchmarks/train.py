@@ -19,6 +19,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from lib.backends.precision import apply_precision
 from lib.backends.select import select_backend
 from lib.model.config import ModelConfig
 from lib.trainers.loader import Batch
@@ -52,7 +53,15 @@ def ours(name: str, rows: int) -> Callable[[], None]:
     model.attend_by(backend.attention)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     optimizer.param_groups[0]["peak"] = 1e-3
-    engine = TorchEngine(backend, NextToken(model), [optimizer], 0, compiles=True, say=print)
+    engine = TorchEngine(
+        backend,
+        NextToken(model),
+        [optimizer],
+        0,
+        apply_precision(model, backend, "auto"),
+        compiles=True,
+        say=lambda line: None,
+    )
     batch = draw(rows)
 
     def step() -> None:
@@ -80,7 +89,7 @@ def theirs(name: str, rows: int) -> Callable[[], None]:
             max_position_embeddings=LENGTH,
             tie_word_embeddings=True,
             use_cache=False,
-        )  # fmt: skip
+        )
     )
     backend = select_backend() if torch.cuda.is_available() else None
     device = backend.device if backend else torch.device("cpu")
@@ -182,10 +191,12 @@ def compare(name: str) -> None:
     precision = "bf16" if backend.bf16 else "fp32"
     peak, flops = backend.peak_flops(precision), shape(name).flops_per_token
     print(
-        f"\n{name}: {shape(name).parameters:,} weights on {backend.describe()}; products alone {peak / 1e9:,.0f} GFLOP/s"
+        f"\n{name}: {shape(name).parameters:,} weights on {backend.describe()}; "
+        f"products alone {peak / 1e9:,.0f} GFLOP/s"
     )
     print(
-        f"{'':<14}{'rows':>5}{'first step, s':>15}{'ms a step (min to max)':>28}{'tokens/s':>10}{'GFLOP/s':>9}{'of products':>13}"
+        f"{'':<14}{'rows':>5}{'first step, s':>15}{'ms a step (min to max)':>28}{'tokens/s':>10}{'GFLOP/s':>9}"
+        f"{'of products':>13}"
     )
     for side in sides:
         low, middle, high = min(side.times), statistics.median(side.times), max(side.times)

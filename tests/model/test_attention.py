@@ -31,9 +31,9 @@ def test_every_way_is_the_definition(way: str, kv_heads: int) -> None:
     generator = torch.Generator().manual_seed(1)
     q, k, v = (torch.randn(2, heads, 16, 8, generator=generator) for heads in (4, kv_heads, kv_heads))
     make_mask, attend = WAYS[way]
-    found = attend(q, k, v, make_mask(DOCUMENTS, 16))
+    found = attend(q, k, v, make_mask(DOCUMENTS))
     torch.testing.assert_close(found.double(), by_definition(q, k, v, DOCUMENTS), rtol=1e-5, atol=1e-5)
-    alone = attend(q, k, v, make_mask(None, 16))
+    alone = attend(q, k, v, make_mask(None))
     torch.testing.assert_close(alone.double(), by_definition(q, k, v, torch.zeros(2, 16)), rtol=1e-5, atol=1e-5)
 
 
@@ -43,7 +43,7 @@ def test_gradients_do_not_depend_on_the_way(way: str) -> None:
     inputs = [torch.randn(2, heads, 16, 8, generator=generator, requires_grad=True) for heads in (4, 2, 2)]
     make_mask, attend = WAYS[way]
     upstream = torch.randn(2, 4, 16, 8, generator=generator)
-    found = torch.autograd.grad(attend(*inputs, make_mask(DOCUMENTS, 16)), inputs, upstream)
+    found = torch.autograd.grad(attend(*inputs, make_mask(DOCUMENTS)), inputs, upstream)
     doubles = [part.detach().double().requires_grad_() for part in inputs]
     scores = doubles[0] @ doubles[1].repeat_interleave(2, 1).transpose(2, 3) / 8**0.5
     seen = (DOCUMENTS[:, :, None] == DOCUMENTS[:, None, :]).tril()[:, None]
@@ -58,7 +58,7 @@ def test_long_rows_are_not_dense() -> None:
     generator = torch.Generator().manual_seed(1)
     q, k, v = (torch.randn(1, 1, length, 4, generator=generator) for _ in range(3))
     documents = (torch.arange(length) // 300)[None]
-    one, other = (WAYS[way].attend(q, k, v, WAYS[way].make_mask(documents, length)) for way in ("dense", "sdpa"))
+    one, other = (WAYS[way].attend(q, k, v, WAYS[way].make_mask(documents)) for way in ("dense", "sdpa"))
     assert torch.equal(one, other)
 
 

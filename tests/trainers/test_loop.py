@@ -35,8 +35,8 @@ SETTINGS = Pretrain(
     tokens=1, batch_tokens=1, extend_from=None, optimizer="muon", learning_rate=1e-2, embedding_learning_rate=1e-2,
     head_learning_rate=1e-2, betas=(0.9, 0.95), weight_decay=0.1, clip_norm=1.0, warmup_steps=2,
     muon=Muon(momentum=(0.85, 0.95), momentum_steps=10, iterations=5), lion=Lion(betas=(0.9, 0.99)), cautious=True,
-    schedule="wsd", samples=Samples(every=1, tokens=1, prompts=[]),
-    checkpoint_every=5, log_every=1, validate_every=10, validate_rows=4,
+    schedule="wsd",
+    samples=Samples(every=1, tokens=1, prompts=[]), checkpoint_every=5, log_every=1, validate_every=10, validate_rows=4,
 )  # fmt: skip
 
 GUARDS = Guards(window=16, sigma=6.0, action="skip", limit=4)
