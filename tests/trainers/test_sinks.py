@@ -20,7 +20,7 @@ LOSSES = {10: 4.5, 20: 3.25, 30: 2.0}
 
 
 class FakeRun:
-    id = "pretrain"
+    id, follows = "pretrain", False
 
     def __init__(self, root: Path) -> None:
         self.scratch_home = root / ".scratch" / "pretrain"
