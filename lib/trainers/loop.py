@@ -71,9 +71,16 @@ class Trainer:
         """
         self._begin(start)
         with View(self._run, self._engine, self._meter, self.step, self._task.steps) as view, _signals() as received:
-            while self.step < self._task.steps:
-                with self._batches() as batches:
-                    self._train(batches, view, received)
+            try:
+                while self.step < self._task.steps:
+                    with self._batches() as batches:
+                        self._train(batches, view, received)
+            except Exception:
+                if not received:
+                    raise
+                # Ctrl-C reaches the compilers, too, that torch.compile started.
+                self._run.log(f"interrupted in step {self.step}; the same command continues from the last checkpoint")
+                raise SystemExit(128 + received[0]) from None
             self._store.wait()
             return self._finish(view)
 
