@@ -15,13 +15,12 @@ from typing import Any
 from lib.model.config import ModelConfig, derive
 from lib.params.load import Params, read_yaml
 from lib.preset import overlay
+from lib.trainers.laws import batch, horizon
 
 SIZES = ("30m", "125m", "350m", "1b", "3b")
 GIB = 2**30
 MARK = "# Derived by lib/sizing.py, not measured: "
 
-TOKENS_PER_WEIGHT = 12  # of a run's best use of its FLOPs (nanochat's ratio)
-ANCHOR_TOKENS, ANCHOR_BATCH, BATCH_EXPONENT = 12 * 110e6, 2**19, 0.383  # nanochat's batch for its 12-layer model
 LOGITS = GIB // 2  # bytes of logits and their gradient at a time, the loss being computed in pieces
 
 
@@ -43,15 +42,9 @@ MACHINES = {
 }
 
 
-def horizon(config: ModelConfig) -> int:
-    """Tokens for a model: so many for each weight that multiplies, all but an untied embedding."""
-    return TOKENS_PER_WEIGHT * (config.parameters - _embedding(config) * (not config.tie_embeddings))
-
-
 def batch_tokens(config: ModelConfig) -> int:
     """Tokens per step, which grow with the horizon; a power of two of rows."""
-    tokens = ANCHOR_BATCH * (horizon(config) / ANCHOR_TOKENS) ** BATCH_EXPONENT
-    return config.context_length * 2 ** max(0, round(math.log2(tokens / config.context_length)))
+    return config.context_length * 2 ** max(0, round(math.log2(batch(horizon(config)) / config.context_length)))
 
 
 def state_bytes(config: ModelConfig, optimizer: str) -> int:

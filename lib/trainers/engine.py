@@ -10,11 +10,12 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lib.backends.backend import Backend
+from lib.backends.collectives import collectives
 from lib.backends.launch import check_devices, hint
 from lib.backends.precision import Precision
 from lib.backends.select import compile_policy
@@ -84,6 +85,16 @@ def micro_batch_rows() -> int | None:
     return int(given)
 
 
+def _process_group(backend: Backend, say: Callable[[str], None]) -> list[InitProcessGroupKwargs]:
+    """How the processes of this run exchange gradients, where there are several."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return []
+    name, remark = collectives(backend)
+    if remark:
+        say(remark)
+    return [InitProcessGroupKwargs(backend=name)]
+
+
 def _out_of_memory(error: RuntimeError) -> bool:
     # An allocation that the processor refuses has no class of its own.
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
@@ -116,7 +127,10 @@ class TorchEngine:
         check_devices(backend.name, torch.cuda.device_count())
         self._accelerator = Accelerator(
             cpu=backend.name == "cpu", mixed_precision="bf16" if precision.autocast else "no", rng_types=[],
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
+            kwargs_handlers=[
+                DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
+                *_process_group(backend, say),
+            ],
         )  # fmt: skip
         self._backend, self._given, self._optimizers, self._say = backend, objective, optimizers, say
         if advice := hint(torch.cuda.device_count() if backend.device.type == "cuda" else 1):

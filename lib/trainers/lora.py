@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+import logging
+import sys
+import warnings
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from lib.params.training import Finetune
+# peft imports torchao and bitsandbytes, which list what this build of torch lacks. bitsandbytes would fetch compiled
+# code from a hub where the package `kernels` is installed: nothing that is loaded here may bring code.
+sys.modules.setdefault("kernels", None)
+for noisy in ("torchao", "bitsandbytes", "torch.utils._pytree"):
+    logging.getLogger(noisy).setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+
+from peft import LoraConfig, PeftModel, get_peft_model  # noqa: E402
+from transformers import AutoModelForCausalLM, PreTrainedModel  # noqa: E402
+
+from lib.params.training import Finetune  # noqa: E402
 
 
 def load_base(folder: Path) -> PreTrainedModel:
