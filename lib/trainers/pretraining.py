@@ -59,14 +59,14 @@ class Pretraining:
         self.config = derive(shape, vocab_size)
         self.settings = settings = laws.resolve(given, self.config)
         backend = select_backend(mlx=True)
-        for line in (*laws.describe(given, self.config), *remarks(settings, backend)):
-            run.log(line)
         rows, remainder = divmod(settings.batch_tokens, self.config.context_length)
         if remainder or not rows:
             raise SmeltError(
                 f"pretrain.batch_tokens ({settings.batch_tokens}) must be a multiple of model.context_length "
                 f"({self.config.context_length})"
             )
+        for line in (*laws.describe(given, self.config), *remarks(settings, backend)):
+            run.log(line)
         fingerprint = hash_file(tokenizer / "tokenizer.json")
         train, val = (TokenBlocks(tokens, split, self.config.context_length, fingerprint) for split in ("train", "val"))
         stable_steps = math.ceil(settings.tokens / settings.batch_tokens)
