@@ -4,11 +4,14 @@ from pathlib import Path
 
 from lib.pipeline.run import Run, stage
 from lib.report import (
+    answers,
+    benchmarks,
     cleaning,
     cost,
     data_card,
     documents,
     evaluation,
+    forgetting,
     lineage,
     overview,
     page,
@@ -51,7 +54,9 @@ def main(run: Run) -> None:
     summary = overview.summary(results, export.name, reference, runs)
     sections = [
         evaluation.quality(results, reference),
-        evaluation.answers(results),
+        benchmarks.benchmarks(results),
+        forgetting.forgetting(results, params["evaluate"].forgetting),
+        answers.answers(results),
         training.curves(results),
         documents.mixture(results, sources),
         documents.rejected(results, sources),

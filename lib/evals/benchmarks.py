@@ -75,7 +75,7 @@ class Benchmarks:
             `accuracy`, and `accuracy_normalised` (log likelihood per character, so that long answers are not at a
             disadvantage). `items`: see lib/evals/items.py. `samples`: each question with the model's choice.
         """
-        from lm_eval import simple_evaluate
+        from lm_eval import evaluate
         from lm_eval.models.huggingface import HFLM
 
         loaded, settings = self._loaded[name], self._settings[name]
@@ -86,11 +86,12 @@ class Benchmarks:
         )  # fmt: skip
         limit = self._limit if settings.limit is None else settings.limit
         chosen = {key: _draw(len(task.eval_docs), limit, self._seed) for key, task in loaded["tasks"].items()}
-        found = simple_evaluate(
-            harness, tasks=list((loaded["groups"] or loaded["tasks"]).values()), num_fewshot=settings.few_shot,
-            samples=chosen, log_samples=True, random_seed=self._seed, numpy_random_seed=self._seed,
-            torch_random_seed=self._seed, fewshot_random_seed=self._seed,
-        )  # fmt: skip
+        for task in loaded["tasks"].values():
+            default = task.get_config("num_fewshot") or 0
+            task.set_config(key="num_fewshot", value=default if settings.few_shot is None else settings.few_shot)
+            task.set_fewshot_seed(seed=self._seed)
+        # Not simple_evaluate, which lists the machine's packages each time: 3 s.
+        found = evaluate(harness, loaded, samples=chosen, log_samples=True)
         metrics: dict[str, Any] = {"questions": sum(len(indices) for indices in chosen.values())}
         metrics |= _metrics(found["results"][name if name in found["results"] else next(iter(loaded["tasks"]))])
         samples = [(key, sample) for key in loaded["tasks"] for sample in found["samples"][key]]

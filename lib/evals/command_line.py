@@ -1,8 +1,8 @@
 """Whether a command line could be typed: it parses, and the manual knows its command and its options.
 
 What is known is what the manual's conversations use, of all splits. Each page is about one operation, so that of the
-operations of held-out answers the training split knows 5%: a ruler made of it would call 19 of 20 right answers wrong. An
-option counts as known where it occurs with any operation of the same service, because no page shows all options.
+operations of held-out answers the training split knows 5%: a ruler made of it would call 19 of 20 right answers wrong.
+An option counts as known where it occurs with any operation of the same service: no page shows all options.
 """
 
 from __future__ import annotations

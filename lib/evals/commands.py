@@ -70,7 +70,7 @@ def score_commands(
 
     Returns:
         `examples`, and with standard errors `service` (program and service right: the first two words), `valid` (it
-        could be typed, see command_line.py), `exact_match` and `token_f1`; the same of each example, as items of `name`.
+        could be typed, see command_line.py), `exact_match` and `token_f1`. And each example's, as items of `name`.
     """
     scores: dict[str, list[float]] = {"service": [], "valid": [], "exact_match": [], "token_f1": []}
     for answer, example in zip(answers, examples, strict=True):

@@ -2,8 +2,8 @@
 
 An item is searched for as its question (after its context, where it has one), as its question with each choice, and as
 its question with all choices, with and without letters before them. A text of `ngram` words or more is found by any
-`ngram` of its words in a row (13: Brown et al. 2020, https://arxiv.org/abs/2005.14165), a shorter one as a whole. A choice
-alone counts if it is `ngram` words long: "a part of the nervous system" is no leak.
+`ngram` of its words in a row (13: Brown et al. 2020, https://arxiv.org/abs/2005.14165), a shorter one as a whole. A
+choice alone counts if it is `ngram` words long: "a part of the nervous system" is no leak.
 
 Below `min_words`, "Excavator: dig cement", an item says something only where it stands by itself: as a line, as a
 sentence, between quotation marks or brackets. A question alone is no item where there are choices, nor is one word.

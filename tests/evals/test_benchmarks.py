@@ -142,7 +142,7 @@ def test_examples_come_before_the_question_and_are_never_the_question(lm, assets
 
 
 def test_choices_of_several_lines_and_odd_answers_are_read(lm, assets):
-    options = "\nA. x = 1\nB. is code\nB. y\n z\nC. sail boat?"
+    options = "\nA. x = 1\nA. is code\nC. so is this\nB. y\n z\nC. sail boat?"
     write(assets / "mmlu/test.jsonl", [{"question": "q", "options": options, "answer": "C. sail boat"}] * 2)
     found = benchmarks(assets, "mmlu_cloze").measure(lm, "mmlu_cloze")
     assert {sample["expected"] for sample in found["samples"]} == {"sail boat?"}
@@ -162,6 +162,7 @@ def test_choices_of_several_lines_and_odd_answers_are_read(lm, assets):
         ("truthfulqa", "truthfulqa/combined.jsonl", {"answer": []}, r"combined\.jsonl, line 1: no column question"),
         ("openbookqa", "openbookqa/test.jsonl", ["no object"], r"line 1: no column question, options, answer"),
         ("openbookqa", "openbookqa/test.jsonl", choice("q", "xy", 0) | {"answer": "C. z"}, r"line 1: .*'C\. z'"),
+        ("openbookqa", "openbookqa/test.jsonl", choice("q", "xy", 0) | {"options": "x"}, r"line 1: .*'A\. x'"),
         ("boolq", "boolq/dev.jsonl", {"passage": "p", "question": "q", "answer": "maybe"}, r"line 1: .*'maybe'"),
     ],
 )

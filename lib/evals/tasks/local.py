@@ -48,9 +48,9 @@ def _options(text: str) -> dict[str, str]:
     """The choices by their letters. A letter begins a line, and letters come in order: code in a choice has lines."""
     starts: list[re.Match[str]] = []
     for match in _LETTER.finditer(text):
-        if match[1] == string.ascii_uppercase[len(starts)]:
+        if not starts or ord(match[1]) == ord(starts[-1][1]) + 1:  # one of CommonsenseQA's begins at C
             starts.append(match)
-    ends = [match.start() for match in starts[1:]] + [len(text)]
+    ends = [*(match.start() for match in starts[1:]), len(text)][: len(starts)]
     return {match[1]: text[match.end() : end].strip() for match, end in zip(starts, ends, strict=True)}
 
 
