@@ -1,7 +1,7 @@
 # `make` lists the targets. Each one that needs Python makes .venv first and works by itself.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check bench-data bench-scale bench-kills bench-train bench-quality bench exp queue preset align pin crawl chat licences lineage push pull unlock graph clean
+.PHONY: help setup repro test check bench-data bench-scale bench-kills bench-train bench-quality bench-evaluation bench exp queue preset align pin crawl chat licences lineage push pull unlock graph clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -53,7 +53,10 @@ bench-train: setup ## measure how fast training is beside transformers, alternat
 bench-quality: setup ## measure what a time budget reaches beside a plain recipe (35 minutes; ARGS="--seeds 1": 12)
 	$(BIN)/python -m tests.benchmarks.quality $(ARGS)
 
-bench: bench-data bench-scale bench-train bench-quality bench-kills ## all of them: an hour
+bench-evaluation: setup ## measure SmolLM2 on public benchmarks beside its published scores (ARGS="--limit 400": 30 minutes)
+	$(BIN)/python -m tests.benchmarks.evaluation $(ARGS)
+
+bench: bench-data bench-scale bench-train bench-quality bench-evaluation bench-kills ## all of them: an hour
 
 bench-kills: setup ## kill 25 training runs at random moments: do they end in the same bits? (10 minutes on two cores)
 	$(BIN)/python -m tests.benchmarks.kills $(ARGS)

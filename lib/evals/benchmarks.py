@@ -6,6 +6,7 @@ harness's own tasks, whose questions come from a Hugging Face hub (in its cache 
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import random
@@ -15,14 +16,13 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from lib.evals.estimates import Estimate
+from lib.evals.estimates import Estimate, mean
 from lib.evals.items import Item
 from lib.evals.language_model import LanguageModel
 from lib.params.results import BenchmarkTask
 from lib.pipeline.errors import SmeltError
 
 TASKS = Path(__file__).parent / "tasks"
-_MAX_TOKENS = 4096  # of a question with an answer
 _NAMES = {"acc": "accuracy", "acc_norm": "accuracy_normalised", "f1": "token_f1"}  # others keep the harness's name
 
 
@@ -52,14 +52,11 @@ class Benchmarks:
     def __init__(
         self, tasks: Mapping[str, BenchmarkTask], assets: Path, limit: int, batch_rows: int, seed: int
     ) -> None:
-        from lm_eval.tasks import TaskManager
-
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
         self._limit, self._batch_rows, self._seed = limit, batch_rows, seed
         self._settings = tasks
         own, foreign = local_tasks(), [name for name in tasks if name not in local_tasks()]
-        # Its own tasks are 14,000 files, which take 10 s to list.
-        manager = TaskManager(include_path=TASKS, include_defaults=bool(foreign), metadata={"assets": str(assets)})
+        manager = _manager(assets, bool(foreign))
         if unknown := [name for name in foreign if name not in manager.all_tasks]:
             raise SmeltError(
                 f"evaluate.tasks in params.yaml: no such task: {', '.join(unknown)}. On local files there are "
@@ -76,14 +73,10 @@ class Benchmarks:
             disadvantage). `items`: see lib/evals/items.py. `samples`: each question with the model's choice.
         """
         from lm_eval import evaluate
-        from lm_eval.models.huggingface import HFLM
+
+        from lib.evals.harness import harness_model
 
         loaded, settings = self._loaded[name], self._settings[name]
-        # Not lm.window: the harness fails on an answer longer than that, and rotary positions go on beyond it.
-        harness = HFLM(
-            pretrained=lm.model, tokenizer=lm.tokenizer, max_length=_MAX_TOKENS, batch_size=self._batch_rows,
-            backend="causal",
-        )  # fmt: skip
         limit = self._limit if settings.limit is None else settings.limit
         chosen = {key: _draw(len(task.eval_docs), limit, self._seed) for key, task in loaded["tasks"].items()}
         for task in loaded["tasks"].values():
@@ -91,15 +84,28 @@ class Benchmarks:
             task.set_config(key="num_fewshot", value=default if settings.few_shot is None else settings.few_shot)
             task.set_fewshot_seed(seed=self._seed)
         # Not simple_evaluate, which lists the machine's packages each time: 3 s.
-        found = evaluate(harness, loaded, samples=chosen, log_samples=True)
+        found = evaluate(harness_model(lm, self._batch_rows), loaded, samples=chosen, log_samples=True)
         metrics: dict[str, Any] = {"questions": sum(len(indices) for indices in chosen.values())}
-        metrics |= _metrics(found["results"][name if name in found["results"] else next(iter(loaded["tasks"]))])
         samples = [(key, sample) for key in loaded["tasks"] for sample in found["samples"][key]]
+        items = list(_items(name, samples))
+        if len(loaded["tasks"]) == 1:
+            metrics |= _metrics(found["results"][next(iter(loaded["tasks"]))])
+        else:  # a group: over all of its questions
+            for key in dict.fromkeys(item.task for item in items):
+                metrics[key.partition("/")[2]] = mean([item.score for item in items if item.task == key]).as_metric()
         return {
             "metrics": metrics,
-            "items": list(_items(name, samples)),
+            "items": items,
             "samples": [_shown(sample) for _, sample in samples],
         }
+
+
+@functools.cache
+def _manager(assets: Path, with_foreign: bool) -> Any:
+    """Our tasks, and the harness's own if they are asked for: those are 14,000 files, which take 10 s to list."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager(include_path=TASKS, include_defaults=with_foreign, metadata={"assets": str(assets)})
 
 
 def _load(manager: Any, name: str, local: bool) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 
 import pytest
 import torch
 
-from lib.evals.benchmarks import Benchmarks, local_tasks
+from lib.evals.benchmarks import TASKS, Benchmarks, local_tasks
 from lib.evals.commands import token_f1
 from lib.evals.language_model import LanguageModel
 from lib.params.results import BenchmarkTask
@@ -177,9 +178,21 @@ def test_a_missing_file_is_named(tmp_path):
         benchmarks(tmp_path, "piqa")
 
 
-def test_names_are_those_of_ours_or_of_the_harness(assets, no_network, monkeypatch):
+def test_names_are_those_of_ours_or_of_the_harness(lm, assets, no_network, monkeypatch, tmp_path_factory):
+    tasks = shutil.copytree(TASKS, tmp_path_factory.mktemp("tasks") / "tasks")
+    (tasks / "groups").mkdir()
+    (tasks / "groups" / "common.yaml").write_text("group: common\ntask: [piqa, openbookqa]\n")
+    monkeypatch.setattr("lib.evals.benchmarks.TASKS", tasks)
     with pytest.raises(SmeltError, match=r"no such task: piqqa\. On local files there are boolq, commonsenseqa"):
         benchmarks(assets, "piqa", "piqqa")
+
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(SmeltError, match="the questions of arc_easy come from a hub, and that did not answer"):
         benchmarks(assets, "arc_easy")
+
+    # A group, as those of the harness are: the mean over all of its questions.
+    found = benchmarks(assets, "common", limit=3).measure(lm, "common")
+    scores = [item.score for item in found["items"] if item.task == "common/accuracy"]
+    assert len(scores) == found["metrics"]["questions"] == 6
+    assert found["metrics"]["accuracy"]["value"] == pytest.approx(sum(scores) / 6)
+    assert len({item.id for item in found["items"]}) == 6
