@@ -99,9 +99,9 @@ def main(run: Run) -> None:
     texts = [document.text for document in documents]
     bits = kept.part("bits_per_byte", texts, lambda: document_bits(model, texts, run.progress))
     most = settings.max_new_tokens
-    said = answers("commands", [example.messages for example in commands + subjects], most)
+    asked = {example.id: example for example in (*commands, *subjects, *retrievable)}
+    said = dict(zip(asked, answers("commands", [one.messages for one in asked.values()], most), strict=True))
     questions = with_passages(model, retrievable, hits, settings.retrieval.prompt_tokens, most)
-    alone = answers("commands_alone", [example.messages for example in retrievable], most)
     aided = answers("commands_with_passages", [question.messages for question in questions], most)
     followed = {
         name: answers(
@@ -126,8 +126,8 @@ def main(run: Run) -> None:
     text, items = bits_per_byte(documents, bits)
     scored = {}
     for name, answered, examples in (
-        ("commands", said[: len(commands)], commands),
-        ("commands_alone", alone, retrievable),
+        ("commands", [said[example.id] for example in commands], commands),
+        ("commands_alone", [said[example.id] for example in retrievable], retrievable),
         ("commands_with_passages", aided, retrievable),
     ):
         scored[name], found = score_commands(name, answered, examples, manual)
@@ -141,11 +141,10 @@ def main(run: Run) -> None:
     items += [Item(*item) for task in chosen.values() for item in task["items"]]
 
     shown = [
-        {"task": "commands" if number < len(commands) else "subjects", "prompt": example.prompt, "answer": answer,
-         "expected": example.expected}
-        for number, (example, answer) in enumerate(zip(commands + subjects, said, strict=True))
-        if number < settings.samples or number >= len(commands)
-    ]  # fmt: skip
+        {"task": task, "prompt": example.prompt, "answer": said[example.id], "expected": example.expected}
+        for task, examples in (("commands", commands[: settings.samples]), ("subjects", subjects))
+        for example in examples
+    ]
     shown += [
         {"task": name, **sample} for name, task in chosen.items() for sample in task["samples"][: settings.samples]
     ]

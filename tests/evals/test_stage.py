@@ -92,7 +92,7 @@ def test_a_kill_loses_one_part_and_another_task_measures_itself_alone(
     root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     before = killed(root)
-    parts = 6 + len(TASKS)
+    parts = 5 + len(TASKS)
     assert 3 <= len(before) < parts
     assert not (root / "reports/evaluate/chat/metrics.json").exists()
 
