@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lib.evals.items import Item, mean_score, paired_difference
 from lib.params.results import Forgetting
@@ -12,7 +13,8 @@ from lib.report.page import Column, Note, Section, Table
 from lib.report.results import Results
 
 _WIDTH = 1.96  # standard errors to each side: 95%
-Scores = Mapping[str, Item]
+_LEAST = 10  # items for that: of three documents, the normal distribution promises too much
+Scores = Mapping[Any, Item]
 
 
 def forgetting(results: Results, settings: Forgetting) -> Section:
@@ -45,8 +47,8 @@ def forgetting(results: Results, settings: Forgetting) -> Section:
 def _row(name: str, before: Scores, after: Scores, as_percent: bool = False) -> Sequence[str]:
     difference, shared = paired_difference(before, after)
     shown = percent if as_percent else decimal
-    interval = "unknown"
-    if difference.value is not None and difference.stderr is not None:
+    interval = "too few items"
+    if difference.value is not None and difference.stderr is not None and shared >= _LEAST:
         ends = (difference.value + sign * _WIDTH * difference.stderr for sign in (-1, 1))
         interval = " to ".join(_signed(shown(end)) for end in ends)
     means = (estimate(mean_score(scores.values()).as_metric(), as_percent=as_percent) for scores in (before, after))
