@@ -78,9 +78,11 @@ def main() -> None:
         items: dict[str, dict[str, Item]] = {}
         for name in options.tasks:
             started = time.perf_counter()
-            for item in benchmarks.measure(lm, name)["items"]:
+            measured = benchmarks.measure(lm, name)
+            for item in measured["items"]:
                 items.setdefault(item.task, {})[item.id] = item
-            print(f"{name}, weights {state}: {time.perf_counter() - started:.0f} s", flush=True)
+            seconds = time.perf_counter() - started
+            print(f"{name}, weights {state}: {seconds:.0f} s, {measured['metrics']}", flush=True)
         found.append(items)
 
     print(f"\n{'task':<15}{'published':>10}{'here':>17}{'moved again':>17}{'difference':>12}{'in std. errors':>16}")
@@ -88,17 +90,17 @@ def main() -> None:
         if name not in options.tasks:
             continue
         here, moved = (items[f"{name}/{metric}"] for items in found)
-        measured = mean_score(here.values())
+        mean = mean_score(here.values())
         shift, _ = paired_difference(here, moved)
-        assert measured.value is not None
-        assert measured.stderr is not None
+        assert mean.value is not None
+        assert mean.stderr is not None
         assert shift.value is not None
         whole = published * (1 - published) / questions
-        error = math.sqrt(measured.stderr**2 + whole + shift.value**2 + (shift.stderr or 0) ** 2)
-        difference = measured.value - published
+        error = math.sqrt(mean.stderr**2 + whole + shift.value**2 + (shift.stderr or 0) ** 2)
+        difference = mean.value - published
         changed = sum(here[key].score != moved[key].score for key in here) / len(here)
         print(
-            f"{name:<15}{published:>10.1%}{measured.value:>10.1%} ±{measured.stderr:>5.1%}{shift.value:>+10.1%} ±"
+            f"{name:<15}{published:>10.1%}{mean.value:>10.1%} ±{mean.stderr:>5.1%}{shift.value:>+10.1%} ±"
             f"{shift.stderr or 0:>5.1%}{difference:>+12.1%}{difference / error:>+16.1f}"
             f"   published of {of}; {len(here)} questions, {changed:.1%} answered otherwise when moved"
         )
