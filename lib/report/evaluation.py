@@ -118,7 +118,10 @@ def _retrieval(measured: Mapping[str, Any]) -> list[Block]:
     ways = ("commands_alone", "commands_with_passages")
     columns = [Column(f"{model} {way}") for model in MODELS for way in ("alone", "with passages")]
     rows = [
-        [title, *(estimate(measured[model][way][key], as_percent=True) for model in MODELS for way in ways)]
+        [
+            f"{title}, indexed",
+            *(estimate(measured[model][way][key], as_percent=True) for model in MODELS for way in ways),
+        ]
         for key, title in COMMANDS.items()
     ]
     found = [f"{measured[model]['commands_with_passages']['page_found']} ({model})" for model in MODELS]
