@@ -10,7 +10,7 @@ export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF
 export DVC_NO_ANALYTICS := 1
 # dvc.yaml says `python`: the one of .venv.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-GROUPS := pipeline data train mlx sinks eval export rag serve report dev
+GROUPS := pipeline data completion train mlx sinks eval export rag serve report dev
 
 help: ## list the targets
 	@echo "Smelt: from a folder of documents to a small language model you own"

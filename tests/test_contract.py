@@ -29,21 +29,22 @@ GROUPS = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups
 ARROWS = {
     "params": set(),
     "pipeline": set(),
-    "sources": {"text"},
+    "completion": set(),
+    "sources": {"text", "completion"},
     "text": set(),
     "tokenizer": {"text"},
     "model": set(),
     "backends": set(),
     "trainers": {"model", "backends", "tokenizer"},
-    "evals": {"model", "backends", "text", "tokenizer"},
+    "evals": {"model", "backends", "text", "tokenizer", "completion"},
     "export": {"model"},
     "rag": {"text"},
-    "serve": {"rag"},
+    "serve": {"rag", "completion"},
     "report": set(),
 }
 # Carries tasks to machines and changes no result: a bump of it must rerun nothing.
 CARRIERS = {"ray"}
-WITHOUT_TORCH = ("params", "pipeline", "sources", "text", "tokenizer", "planner", "report")
+WITHOUT_TORCH = ("params", "pipeline", "completion", "sources", "text", "tokenizer", "planner", "report")
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -3,8 +3,8 @@ from pathlib import Path
 import llama_cpp
 import pytest
 
+from lib.completion.chat_model import ChatModel, Message
 from lib.pipeline.errors import SmeltError
-from lib.serve.model import ChatModel, Message
 from tests.serve.tiny import write_gguf
 
 START, END = 1, 2  # <|im_start|>, <|im_end|>

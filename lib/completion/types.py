@@ -1,0 +1,59 @@
+"""What is asked of a chat model and what comes back, wherever the model runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, NamedTuple, Protocol
+
+
+class Request(NamedTuple):
+    """One conversation to go on with. All of it decides the answer, and names it in the cache."""
+
+    messages: Sequence[Mapping[str, str]]  # role (system, user, assistant) and content
+    max_tokens: int  # of the answer
+    temperature: float  # 0 always takes the likeliest token
+    seed: int
+    schema: Mapping[str, Any] | None = None  # JSON schema that the answer must be an instance of
+
+
+class Completion(NamedTuple):
+    """An answer; with a schema, JSON text that the schema allows."""
+
+    text: str
+    finish: str  # stop, or length: cut off at `max_tokens`
+    tokens_in: int
+    tokens_out: int
+
+
+class Rejected(NamedTuple):
+    """There is no usable answer, for a reason that lies with this one request.
+
+    Reasons: timed_out, bad_request, rubbish (what came is no answer of the API), cut_off (at `max_tokens`, so that the
+    JSON is incomplete), not_in_form (the schema does not allow it), too_long (prompt and answer exceed the context).
+    """
+
+    reason: str
+    detail: str  # what the model or the server said
+
+
+class Backend(Protocol):
+    """Where a model runs."""
+
+    identity: str  # names the model, by content where it can be known
+    window: int  # how many requests may be begun and not awaited
+
+    def key(self, request: Request) -> Any:
+        """All that decides the answer, as JSON can write it: the same key, the same answer."""
+
+    def most_tokens(self, request: Request) -> int:
+        """An upper bound of the prompt's tokens."""
+
+    def start(self, request: Request, keep: Callable[[Completion], None]) -> Future[Completion | Rejected]:
+        """Begin. An answer is given to `keep` as soon as it is there, and is the future's result then.
+
+        Raises:
+            SmeltError: from here or from the future: the model can answer nobody.
+        """
+
+    def close(self) -> None: ...
