@@ -86,7 +86,11 @@ class ChatModel:
             SmeltError: the template does not write every message once, in order and as it is.
         """
         blanks = [{**message, "content": _PLACEHOLDER.format(at)} for at, message in enumerate(messages)]
-        parts = re.split(_PLACEHOLDER.format(r"(\d+)"), self._template(messages=blanks).prompt)
+        try:
+            rendered = self._template(messages=blanks).prompt
+        except ValueError as error:  # some know no system message, or want turns to alternate
+            raise SmeltError(f"the model's chat template refuses these messages: {error}") from error
+        parts = re.split(_PLACEHOLDER.format(r"(\d+)"), rendered)
         if parts[1::2] != [str(at) for at in range(len(messages))]:
             raise SmeltError("the model's chat template leaves out or repeats messages")
         ids: list[int] = []

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from itertools import count
 from typing import Any
 
 import httpx2
@@ -90,34 +91,45 @@ class Remote:
 
     async def _complete(self, request: Request, keep: Callable[[Completion], None]) -> Completion | Rejected:
         async with self._slots:
-            tried = 0
-            while True:
-                await asyncio.sleep(max(0.0, self._pause_until - time.monotonic()))
+            for tried in count():
+                while (pause := self._pause_until - time.monotonic()) > 0:
+                    await asyncio.sleep(pause)
                 try:
                     completion = await self._ask(request)
                     keep(completion)
                     return completion
                 except _Failed as failed:
                     last = failed
-                # One that never answered is probably not there, and waiting would not help.
-                down = last.reason == "unreachable" and not self._answered
-                if last.reason == "bad_request" or tried >= (
-                    min(1, self._params.retries) if down else self._params.retries
-                ):
+                if tried >= self._retries(last):
                     return self._give_up(last)
-                wait = self._params.retry_seconds * 2**tried * random.uniform(0.5, 1.0)
-                if last.wait is not None:
-                    wait = last.wait * random.uniform(1.0, 1.1)  # not all at the same moment
-                    if last.wait > self._params.max_wait_seconds:
-                        raise SmeltError(
-                            f"{self.identity} asks for a wait of {last.wait:.0f} s ({last.detail}), longer than "
-                            f"max_wait_seconds. {_KEPT}, later"
-                        )
-                    self._pause_until = max(self._pause_until, time.monotonic() + last.wait)
-                wait = min(wait, self._params.max_wait_seconds)
-                tried += 1
+                wait = self._wait(last, tried)
                 self._log(f"{self.identity}: {last.detail}; trying again in {wait:.1f} s")
                 await asyncio.sleep(wait)
+        raise AssertionError("the loop ends by itself")
+
+    def _retries(self, failed: _Failed) -> int:
+        if failed.reason == "bad_request":
+            return 0
+        # One that never answered is probably not there, and waiting would not help.
+        gone = failed.reason == "unreachable" and not self._answered
+        return min(1, self._params.retries) if gone else self._params.retries
+
+    def _wait(self, failed: _Failed, tried: int) -> float:
+        """Seconds before the next try.
+
+        Raises:
+            SmeltError: the server asks for a longer wait than `max_wait_seconds`.
+        """
+        most = self._params.max_wait_seconds
+        if failed.wait is None:
+            return min(most, self._params.retry_seconds * 2**tried * random.uniform(0.5, 1.0))
+        if failed.wait > most:
+            raise SmeltError(
+                f"{self.identity} asks for a wait of {failed.wait:.0f} s ({failed.detail}), longer than "
+                f"max_wait_seconds in params.yaml. {_KEPT}, later"
+            )
+        self._pause_until = max(self._pause_until, time.monotonic() + failed.wait)
+        return failed.wait * random.uniform(1.0, 1.1)  # not all at the same moment
 
     def _give_up(self, failed: _Failed) -> Rejected:
         if failed.reason in ("timed_out", "rubbish", "bad_request"):
