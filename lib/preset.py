@@ -24,7 +24,7 @@ from lib.params.load import ParamsError, load, read_yaml
 from lib.text.licences import refuse
 
 _NULL = "tag:yaml.org,2002:null"
-_OPEN = ("sources.", "index.sources.")  # mappings whose keys are the user's own
+_OPEN = ("sources.", "index.sources.", "synthesize.sources.")  # mappings whose keys are the user's own
 
 
 def overlay(values: dict[str, Any], changes: Mapping[str, Any], where: str = "") -> None:

@@ -13,6 +13,7 @@ from lib.report import (
     overview,
     page,
     privacy,
+    synthetic,
     training,
 )
 from lib.report.results import Results
@@ -39,6 +40,7 @@ def main(run: Run) -> None:
         "guards": run.param("guards"),
         "pretrain": run.param("pretrain"),
         "decay": run.param("decay"),
+        "synthesize": run.param("synthesize"),
         "chat": run.param("chat"),
         "finetune": run.param("finetune"),
         "evaluate": run.param("evaluate"),
@@ -57,6 +59,7 @@ def main(run: Run) -> None:
         documents.rejected(results, sources),
         cleaning.cleaned(results, sources),
         privacy.privacy(results, sources),
+        synthetic.synthetic(results),
         cost.cost(runs),
         cost.products(results),
         lineage.lineage(results, sources, params, runs, lineage.origin(run.root)),

@@ -15,6 +15,7 @@ from ruamel.yaml.error import YAMLError
 from lib.params.clean import CleanRules
 from lib.params.results import Evaluate, Export, Index
 from lib.params.sources import Licences, Package, Source
+from lib.params.synthesis import Synthesize
 from lib.params.text import Chat, Dedup, Encode, Mix, Pii, Tokenizer
 from lib.params.training import Decay, Finetune, Guards, Model, Pretrain
 from lib.params.values import Name, Section
@@ -39,6 +40,7 @@ class Params(Section):
     guards: Guards
     pretrain: Pretrain
     decay: Decay
+    synthesize: Synthesize
     chat: Chat
     finetune: Finetune
     evaluate: Evaluate
@@ -53,8 +55,9 @@ class Params(Section):
             if source.rules not in self.clean
         ]
         problems += [
-            f"index.sources: no such source: {name!r} (there are: {', '.join(self.sources)})"
-            for name in self.index.sources
+            f"{section}.sources: no such source: {name!r} (there are: {', '.join(self.sources)})"
+            for section in ("index", "synthesize")
+            for name in getattr(self, section).sources
             if name not in self.sources
         ]
         crawled = [source.input for source in self.sources.values() if source.kind == "web"]

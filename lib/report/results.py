@@ -52,3 +52,7 @@ class Results:
     def rejects(self, source: str) -> dict[str, list[dict[str, str]]]:
         """What `clean` dropped of `source`: for each reason a few documents, with id, uri and beginning of the text."""
         return self.json(f"reports/clean/{source}/samples.json")
+
+    def written(self) -> dict[str, Any]:
+        """What the teacher wrote: some of what was `kept`, and of what was `rejected` for each reason."""
+        return self.json("reports/synthesize/samples.json")

@@ -67,6 +67,14 @@ def _content(stage: str, number: int, file: str, sources: list[str]) -> Any:
     if file == "metrics.json":
         values = _metrics(name, item, sources)
         return {name: {item: values} if item else values}
+    if name == "synthesize" and file == "samples.json":
+        sample = {
+            "id": "wiki/1#passage0/qa",
+            "passage": "Etna is a volcano.",
+            "written": "What is Etna?",
+            "detail": "4%",
+        }
+        return {"kept": [sample], "rejected": {"ungrounded": [sample]}}
     if name == "clean" and file == "samples.json":
         return {"min_words": [{"id": f"{item}/1", "uri": f"data/{item}/1.txt", "text": "Too few words."}]}
     if file == "samples.json" and not item:
@@ -229,6 +237,18 @@ def _metrics(name: str, item: str, sources: list[str]) -> dict[str, Any]:
                 "loss": 3.62,
                 "val_loss": 3.7,
                 "guards": GUARDS,
+            }
+        case "synthesize":
+            figures = {"asked": 20, "kept": 12, "rejected": 8, "reasons": {"copied": 3, "ungrounded": 5}}
+            return {
+                "planned": 25,
+                **{key: figures[key] for key in ("asked", "kept", "rejected")},
+                "stopped_by_budget": "tokens",
+                "kinds": {"qa": figures},
+                "sources": {"wiki": figures},
+                "cost": {"requests": 20, "tokens_in": 5000, "tokens_out": 1200, "money": 0.25},
+                "teacher": "a teacher",
+                "prompts": {"qa": "0" * 64},
             }
         case "chat":
             kinds = {"manual": 4000, "encyclopedia": 1500, "yes_no": 1500}

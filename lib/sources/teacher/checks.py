@@ -1,0 +1,129 @@
+"""Whether what a teacher wrote about a passage may be learnt from. A check has one reason; the first to fail counts.
+
+    empty              a field has fewer words than `min_words`
+    not_a_question     it does not end with a question mark
+    refers_to_passage  it speaks of "the passage" or "this text", which its reader will not have seen
+    copied             most of it stands word for word, in long runs, in the prompt
+    not_shorter        a summary with more words than `summary_share` of the passage
+    not_whole          a rewrite with fewer words than `rewrite_share` of the passage
+    unknown_number     a number that the passage does not have
+    unknown_name       a word with a capital, inside a sentence, that the passage does not have
+    ungrounded         less than `support` of its content words are in the passage
+
+The last three are what can be told without a second model. The share of content words is K-Precision (Adlakha et al.
+2023, https://arxiv.org/abs/2307.16877), there the measure that agrees best with people on whether an answer is faithful
+to what it was given; it is blind to one wrong figure or name in a long answer, which is what models invent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+from lib.params.synthesis import Checks
+from lib.text.word_hashes import words
+
+_REFERS = re.compile(
+    r"\b(?:the|this|that|following|given|above|provided|author(?:'s)?) (?:\w+ )?"
+    r"(?:passage|text|document|article|excerpt|paragraph|author|snippet)\b|\baccording to (?:it|the above)\b",
+    re.IGNORECASE,
+)
+_NAME = re.compile(r"\b[^\W\d_a-zß-öø-ÿ][\w'’.-]*")
+_SUFFIXES = ("ions", "ion", "ings", "ing", "ers", "ies", "ied", "ed", "er", "es", "ly", "s", "e", "y")
+# Words that carry no content of their own, and those that any question and any answer may use.
+_COMMON_WORDS = """
+a about after all also am an and any are as at be because been being between both but by can could did do does
+during each either for from had has have having he her here him his how i if in into is it its itself just may
+me might more most must my no nor not of off on one only or other our out over own same she should so some
+such than that the their them then there these they this those through to too under until up use used uses
+using very was we were what when where whether which while who whom whose why will with within without would
+yes you your
+"""
+_COMMON = frozenset(_COMMON_WORDS.split())
+
+
+def stem(word: str) -> str:
+    """A word without its ending; crude, as both sides are treated alike."""
+    for suffix in _SUFFIXES:
+        if word.endswith(suffix) and len(word) - len(suffix) >= 3:
+            return word[: -len(suffix)]
+    return word
+
+
+def _says_nothing(word: str) -> bool:
+    return word in _COMMON or (len(word) == 1 and not word.isdigit())  # the s of "Etna's"
+
+
+def _stems(text: str) -> list[str]:
+    return [stem(word) for word in words(text) if not _says_nothing(word)]
+
+
+def support(text: str, passage: str) -> float:
+    """The share of the content words of `text` that `passage` has, whatever their endings; 1 where there are none."""
+    found, known = _stems(text), set(_stems(passage))
+    return sum(word in known for word in found) / len(found) if found else 1.0
+
+
+def unknown_numbers(text: str, passage: str) -> list[str]:
+    known = set(words(passage))
+    return [word for word in words(text) if any(map(str.isdigit, word)) and word not in known]
+
+
+def unknown_names(text: str, passage: str) -> list[str]:
+    """Words with a capital that the passage does not have in any case. At the beginning of a sentence too: the first
+    word of an answer is a name more often than not."""
+    known = set(map(stem, words(passage)))
+    return [
+        match[0]
+        for match in _NAME.finditer(text)
+        if not all(_says_nothing(word) or stem(word) in known for word in words(match[0]))
+    ]
+
+
+def copied_share(text: str, given: str, run: int) -> float:
+    """The share of the words of `text` that lie in runs of at least `run` words which `given` has as well."""
+    found, known = words(text), words(given)
+    runs = {tuple(known[at : at + run]) for at in range(len(known) - run + 1)}
+    starts = [at for at in range(len(found) - run + 1) if tuple(found[at : at + run]) in runs]
+    if not starts:
+        return 0.0
+    covered = run + sum(min(run, after - before) for before, after in pairwise(starts))
+    return covered / len(found)
+
+
+def check(kind: str, answer: Mapping[str, str], passage: str, prompt: str, rules: Checks) -> tuple[str, str] | None:
+    """The reason why this answer is rejected and what is wrong with it, or None.
+
+    Args:
+        kind: qa (fields question, answer), summary (summary) or rewrite (text).
+        prompt: all that the teacher was given, its instructions included.
+    """
+    for field, text in answer.items():
+        if len(words(text)) < getattr(rules.min_words, field):
+            return "empty", f"{field}: {text}"
+    if kind == "qa" and not answer["question"].rstrip().endswith("?"):
+        return "not_a_question", answer["question"]
+    for text in answer.values():
+        if match := _REFERS.search(text):
+            return "refers_to_passage", match[0]
+        share = copied_share(text, prompt, rules.copied_run)
+        if share > rules.copied_share:
+            return "copied", f"{share:.0%} of its words"
+    length, whole = (len(words(text)) for text in (" ".join(answer.values()), passage))
+    if kind == "summary" and length > rules.summary_share * whole:
+        return "not_shorter", f"{length} of {whole} words"
+    if kind == "rewrite" and length < rules.rewrite_share * whole:
+        return "not_whole", f"{length} of {whole} words"
+    return _grounded(list(answer.values()), passage, rules.support)
+
+
+def _grounded(texts: Sequence[str], passage: str, least: float) -> tuple[str, str] | None:
+    """Of a question, only names and numbers must be known: people ask in words of their own."""
+    for text in texts:
+        if numbers := unknown_numbers(text, passage):
+            return "unknown_number", ", ".join(numbers)
+        if names := unknown_names(text, passage):
+            return "unknown_name", ", ".join(names)
+    share = support(texts[-1], passage)
+    return ("ungrounded", f"{share:.0%} of its words are in the passage") if share < least else None
