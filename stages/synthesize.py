@@ -39,7 +39,7 @@ def write(run: Run, endpoint: Endpoint, tasks: list[tuple[str, Passage]], prompt
         if isinstance(answer, Rejected):
             item.reject(answer.reason, answer.detail)
             continue
-        item.answer = ask.read_answer(answer.text)
+        item.answer = ask.read_answer(kind, answer.text)
         item.messages = ask.conversation(kind, passage, item.answer)
         if wrong := check(kind, item.answer, passage.text, prompts[kind].about(passage.text), settings.checks):
             item.reject(*wrong)

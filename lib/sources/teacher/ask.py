@@ -70,9 +70,10 @@ def request(kind: str, passage: Passage, prompt: Prompt, settings: Synthesize, s
     return Request(messages, settings.max_tokens, settings.temperature, seed, schema(kind))
 
 
-def read_answer(text: str) -> dict[str, str]:
-    """The fields of an answer that is an instance of its schema, without blanks around them."""
-    return {field: value.strip() for field, value in json.loads(text).items()}
+def read_answer(kind: str, text: str) -> dict[str, str]:
+    """The fields of an answer that is an instance of its schema, in the order of FIELDS, without blanks around them."""
+    said = json.loads(text)
+    return {field: said[field].strip() for field in FIELDS[kind]}
 
 
 def conversation(kind: str, passage: Passage, answer: Mapping[str, str]) -> list[dict[str, str]]:

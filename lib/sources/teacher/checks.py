@@ -2,6 +2,7 @@
 
     empty              a field has fewer words than `min_words`
     not_a_question     it does not end with a question mark
+    unfinished         a summary or a rewrite that does not end as a sentence does
     refers_to_passage  it speaks of "the passage" or "this text", which its reader will not have seen
     copied             most of it stands word for word, in long runs, in the prompt
     not_shorter        a summary with more words than `summary_share` of the passage
@@ -29,6 +30,7 @@ _REFERS = re.compile(
     r"(?:passage|text|document|article|excerpt|paragraph|author|snippet)\b|\baccording to (?:it|the above)\b",
     re.IGNORECASE,
 )
+_SENTENCE_END = re.compile(r"""[.!?…。！？]["'”’»)\]`*]*\s*$""")
 _NAME = re.compile(r"\b[^\W\d_a-zß-öø-ÿ][\w'’.-]*")
 _SUFFIXES = ("ions", "ion", "ings", "ing", "ers", "ies", "ied", "ed", "er", "es", "ly", "s", "e", "y")
 # Words that carry no content of their own, and those that any question and any answer may use.
@@ -99,23 +101,26 @@ def check(kind: str, answer: Mapping[str, str], passage: str, prompt: str, rules
         kind: qa (fields question, answer), summary (summary) or rewrite (text).
         prompt: all that the teacher was given, its instructions included.
     """
+    texts = list(answer.values())
     for field, text in answer.items():
         if len(words(text)) < getattr(rules.min_words, field):
             return "empty", f"{field}: {text}"
     if kind == "qa" and not answer["question"].rstrip().endswith("?"):
         return "not_a_question", answer["question"]
-    for text in answer.values():
+    if kind != "qa" and not _SENTENCE_END.search(texts[-1]):
+        return "unfinished", texts[-1][-60:]
+    for text in texts:
         if match := _REFERS.search(text):
             return "refers_to_passage", match[0]
         share = copied_share(text, prompt, rules.copied_run)
         if share > rules.copied_share:
             return "copied", f"{share:.0%} of its words"
-    length, whole = (len(words(text)) for text in (" ".join(answer.values()), passage))
+    length, whole = (len(words(text)) for text in (" ".join(texts), passage))
     if kind == "summary" and length > rules.summary_share * whole:
         return "not_shorter", f"{length} of {whole} words"
     if kind == "rewrite" and length < rules.rewrite_share * whole:
         return "not_whole", f"{length} of {whole} words"
-    return _grounded(list(answer.values()), passage, rules.support)
+    return _grounded(texts, passage, rules.support)
 
 
 def _grounded(texts: Sequence[str], passage: str, least: float) -> tuple[str, str] | None:

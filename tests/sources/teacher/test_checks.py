@@ -68,6 +68,7 @@ def test_instructions_that_come_back_are_copies() -> None:
     [
         ("Etna, an active volcano in Sicily, is 3,403 metres high, and has erupted since 1500 BC.", None),
         ("An active volcano.", "empty"),
+        ("Etna, an active volcano in Sicily, is 3,403 metres high, and has", "unfinished"),
         (PASSAGE.partition(". ")[0] + ".", "copied"),
         ("Etna is a volcano. " * 20, "not_shorter"),
         ("Etna is an active volcano in Sicily, the tallest peak of all of Europe and of the whole Mediterranean.",

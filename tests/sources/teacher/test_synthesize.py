@@ -37,7 +37,7 @@ SAID: dict[str, Any] = {
     "exam": {"question": "At which temperature does water freeze?", "answer": "At zero degrees."},
     "copy": INSPECTED | {"question": "How often is the boiler inspected, then?"},
     "prose": "Sure! Here is a question about the lift.",
-    "roof": {"question": "When was the roof of building two mended?", "answer": "It was mended in 1987 with slate."},
+    "roof": {"answer": "It was mended in 1987 with slate.", "question": "When was the roof of building two mended?"},
 }
 REASONS = {
     "archive": "unknown_number",
