@@ -33,14 +33,18 @@ _REFERS = re.compile(
 _SENTENCE_END = re.compile(r"""[.!?…。！？]["'”’»)\]`*]*\s*$""")
 _NAME = re.compile(r"\b[^\W\d_a-zß-öø-ÿ][\w'’.-]*")
 _SUFFIXES = ("ions", "ion", "ings", "ing", "ers", "ies", "ied", "ed", "er", "es", "ly", "s", "e", "y")
-# Words that carry no content of their own, and those that any question and any answer may use.
+# Words that carry no content of their own, and those that any sentence may begin with.
 _COMMON_WORDS = """
-a about after all also am an and any are as at be because been being between both but by can could did do does
-during each either for from had has have having he her here him his how i if in into is it its itself just may
-me might more most must my no nor not of off on one only or other our out over own same she should so some
-such than that the their them then there these they this those through to too under until up use used uses
-using very was we were what when where whether which while who whom whose why will with within without would
-yes you your
+a about above across additionally after again against all along also although always am among an and another any are
+around as at back be because been before behind being below beside besides between both but by called can could
+currently despite did do does down during each either even ever every everyone few finally first for from
+furthermore generally had has have having he her here him his how however i if in instead into is it its itself just
+known later like located mainly many may me might more moreover most mostly much must my named near never new next
+no nor not of off often on once one only or originally other others otherwise our out over overall own people rather
+same several she should since situated so some someone sometimes still such than that the their them then there
+therefore these they this those though three through thus to today together too two typically under unless unlike
+until up upon use used uses using usually various very was we well were what when where whether which while who whom
+whose why will with within without would yes yet you your
 """
 _COMMON = frozenset(_COMMON_WORDS.split())
 
