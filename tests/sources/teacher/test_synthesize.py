@@ -192,7 +192,7 @@ def test_summaries_and_rewrites_come_with_a_wish_and_the_passage(tmp_path: Path)
     }
 
     def script(handler: Handler) -> None:
-        (field,) = re.findall(r'JSON: \{"(\w+)"', handler.said)
+        (field,) = re.findall(r'has the member "(\w+)"', handler.said)
         handler.answer(json.dumps({field: said[field]} if subject(handler) == "roof" else {field: ""}))
 
     with Server(script) as server:
