@@ -44,6 +44,11 @@ def verdict(kind: str, **answer: str) -> str | None:
         ("Where does Mount Etna lie?", "Naples is close to it.", "unknown_name"),
         ("Is Mount Etna dangerous?", "Tourists are warned away by local authorities every summer.", "unknown_name"),
         ("Is Mount Etna dangerous?", "It has killed many people who climbed it without a guide.", "ungrounded"),
+        (
+            "Where does Mount Etna lie?",
+            "Mount Etna lies on the east coast of Sicily. This makes it attractive to tourists who like adventures.",
+            "ungrounded",
+        ),
         ("Where does Mount Etna lie?", PASSAGE, "copied"),
         (
             "Read the passage below. Write one question that it answers, and the answer?",
