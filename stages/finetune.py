@@ -1,11 +1,7 @@
 """Fine-tune the base model on conversations with LoRA; write the adapter alone and the merged chat model."""
 
-import json
 import math
 import shutil
-from pathlib import Path
-
-from tokenizers import Tokenizer
 
 from lib.backends.launch import launched
 from lib.backends.precision import apply_precision
@@ -14,24 +10,17 @@ from lib.model.huggingface import copy_tokenizer
 from lib.pipeline.errors import SmeltError
 from lib.pipeline.hashes import hash_path
 from lib.pipeline.run import Run, stage
-from lib.tokenizer.chat_template import END_OF_TURN, PAD, encode_chat
+from lib.tokenizer.rendering import ChatRenderer
 from lib.trainers import lora
 from lib.trainers.activations import checkpoint_activations
+from lib.trainers.chat_data import read_examples
 from lib.trainers.engine import TorchEngine
 from lib.trainers.live import Meter
 from lib.trainers.loader import Conversations
 from lib.trainers.loop import Task, Trainer
-from lib.trainers.objectives import Chat
+from lib.trainers.objectives import Chat, sees_neighbours
 from lib.trainers.optimizers import for_finetuning, remarks
 from lib.trainers.schedules import schedule
-
-
-def read_conversations(path: Path, tokenizer: Tokenizer, longest: int) -> tuple[Conversations, int]:
-    """The conversations of a JSONL file that fit into `longest` tokens, and how many did not."""
-    with open(path, encoding="utf-8") as lines:
-        encoded = [encode_chat(tokenizer, json.loads(line)["messages"]) for line in lines]
-    fitting = [(ids, mask) for ids, mask in encoded if len(ids) <= longest]
-    return Conversations(fitting, tokenizer.token_to_id(PAD)), len(encoded) - len(fitting)
 
 
 @launched
@@ -40,21 +29,25 @@ def main(run: Run) -> None:
     seed, settings = run.param("seed"), run.param("finetune")
     base = run.dep("models/base")
 
-    tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
+    renderer = ChatRenderer.from_folder(base)
     model = lora.load_base(base)
-    longest = model.config.max_position_embeddings
-    (train, too_long), (val, _) = (
-        read_conversations(run.dep("data/chat") / f"{split}.jsonl", tokenizer, longest) for split in ("train", "val")
-    )
+    longest, data = model.config.max_position_embeddings, run.dep("data/chat")
+    packed = not sees_neighbours(model)
+    examples, tally = read_examples([data / "train.jsonl", data / "text.jsonl"], renderer, longest)
+    held_out, val_tally = read_examples([data / "val.jsonl"], renderer, longest)
+    train, val = (Conversations(found, renderer.pad, packed) for found in (examples, held_out))
     if not len(train) or not len(val):
         raise SmeltError(
-            f"data/chat has {len(train)} conversations to train on and {len(val)} to validate with that fit into "
-            f"{longest} tokens; both are needed. Raise the counts in `chat`, or add documents"
+            f"data/chat has {len(train)} examples to train on and {len(val)} to validate with that fit into {longest} "
+            f"tokens; both are needed. Left out: {dict(tally.dropped + val_tally.dropped)}"
         )
     steps = math.ceil(settings.epochs * len(train) / settings.batch_rows)
     model = lora.add_adapter(model, settings, seed)
     trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    run.log(f"{trainable:,} trainable parameters, {len(train)} conversations ({too_long} too long), {steps} steps")
+    run.log(f"{trainable:,} trainable parameters, {len(train)} examples, {steps} steps")
+    run.log(f"of {tally.rows} rows {tally.whole} whole, {tally.cut} cut, {tally.dropped.total()} dropped")
+    if not packed:
+        run.log("this model sees its neighbours in a packed row, so every example has a row of its own")
 
     backend = select_backend()
     for line in remarks(settings, backend):
@@ -86,13 +79,14 @@ def main(run: Run) -> None:
     chat = run.out("models/chat")
     lora.merge(model).save_pretrained(chat)
     shutil.copyfile(base / "generation_config.json", chat / "generation_config.json")
-    copy_tokenizer(base, chat, end=END_OF_TURN)
+    copy_tokenizer(base, chat, end=renderer.template.ends[0])
     history.write(run)
     run.metrics(
         {
             "trainable_parameters": trainable,
             "examples": len(train),
-            "too_long": too_long,
+            "packed": packed,
+            "data": tally.metrics(),
             **trainer.report(),
             "val_loss_before": round(untrained, 4),
             "loss": round(history.train[-1]["loss"], 4),

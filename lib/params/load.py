@@ -57,6 +57,11 @@ class Params(Section):
             for name in self.index.sources
             if name not in self.sources
         ]
+        problems += [
+            f"chat.own.sources: no such source: {name!r} (there are: {', '.join(self.sources)})"
+            for name in self.chat.own.sources
+            if name not in self.sources
+        ]
         crawled = [source.input for source in self.sources.values() if source.kind == "web"]
         problems += [
             f"sources: {folder} is the input of several web sources; each needs a folder of its own"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Protocol, Self
@@ -106,10 +106,13 @@ class Conversations:
 
     Args:
         encoded: token ids, two at least, and the mask of tokens that carry loss, for each conversation.
+        packed: False gives each conversation a row of its own, for models that would see a neighbour.
     """
 
-    def __init__(self, encoded: list[tuple[list[int], list[bool]]], pad_token_id: int) -> None:
-        self._encoded, self._pad = encoded, pad_token_id
+    def __init__(
+        self, encoded: Sequence[tuple[Sequence[int], Sequence[bool]]], pad_token_id: int, packed: bool = True
+    ) -> None:
+        self._encoded, self._pad, self._packed = encoded, pad_token_id, packed
 
     def __len__(self) -> int:
         return len(self._encoded)
@@ -118,7 +121,7 @@ class Conversations:
         """The conversations of these numbers, packed."""
         chosen = [self._encoded[int(index)] for index in indices]
         lengths = np.array([len(ids) - 1 for ids, _ in chosen])
-        rows_of = best_fit(lengths, int(lengths.max()))
+        rows_of = best_fit(lengths, int(lengths.max())) if self._packed else np.arange(len(lengths))
         shape = (int(rows_of.max()) + 1, int(lengths.max()))
         inputs, labels = np.full(shape, self._pad, np.int64), np.full(shape, IGNORED, np.int64)
         documents = np.zeros(shape, np.int32)
