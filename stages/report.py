@@ -4,6 +4,7 @@ from pathlib import Path
 
 from lib.pipeline.run import Run, stage
 from lib.report import (
+    chat_data,
     cleaning,
     cost,
     data_card,
@@ -54,6 +55,7 @@ def main(run: Run) -> None:
         evaluation.answers(results),
         training.curves(results),
         documents.mixture(results, sources),
+        chat_data.taught(results),
         documents.rejected(results, sources),
         cleaning.cleaned(results, sources),
         privacy.privacy(results, sources),

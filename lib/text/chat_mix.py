@@ -35,8 +35,9 @@ def _key(conversation: Conversation) -> tuple[str, ...]:
 
 
 def _place(conversation: Conversation, seed: int, turn: int = 0) -> bytes:
-    """In an order drawn by hash."""
-    return hashlib.sha256("\0".join((str(seed), str(turn), *_key(conversation))).encode()).digest()
+    """In an order drawn by hash, another for each time that a conversation is taken."""
+    drawn = (str(seed), conversation.id, conversation.messages[0]["content"], *([str(turn)] if turn else []))
+    return hashlib.sha256("\0".join(drawn).encode()).digest()
 
 
 @dataclass

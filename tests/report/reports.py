@@ -231,13 +231,42 @@ def _metrics(name: str, item: str, sources: list[str]) -> dict[str, Any]:
                 "guards": GUARDS,
             }
         case "chat":
-            kinds = {"manual": 4000, "encyclopedia": 1500, "yes_no": 1500}
-            return {"train": kinds, "val": dict.fromkeys(kinds, 40), "test": dict.fromkeys(kinds, 160)}
+            group = {
+                "requested_tokens": 100_000,
+                "tokens": 100_100,
+                "examples": 2000,
+                "epochs": 0.25,
+                "available_examples": 8000,
+                "available_tokens": 400_400,
+                "bytes_per_token": 3.1,
+            }
+            shares = {"own": 0.2, "instructions": 0.4, "text": 0.4}
+            split = {
+                "found": 4600,
+                "usable": {"encyclopedia": 500, "manual": 4000},
+                "left_out": {"repeated": {"manual": 90}, "no_answer": {"messages": 10}},
+            }
+            return {
+                "tokens": 300_300,
+                "groups": {name: {"requested_share": share, "share": share, **group} for name, share in shares.items()},
+                "splits": dict.fromkeys(("train", "val", "test"), split),
+            }
         case "finetune":
             return {
                 "trainable_parameters": 410_000,
                 "examples": 6900,
-                "too_long": 100,
+                "packed": True,
+                "data": {
+                    "rows": 7000,
+                    "whole": 6000,
+                    "cut": 900,
+                    "turns_cut": 1234,
+                    "dropped": {"too_long": 100},
+                    "groups": {
+                        "own": {"tokens": 90_000, "share": 0.3, "learnt_tokens": 45_000},
+                        "text": {"tokens": 210_000, "share": 0.7, "learnt_tokens": 209_000},
+                    },
+                },
                 "tokens": 900_000,
                 "steps": 420,
                 "val_loss_before": 3.5,

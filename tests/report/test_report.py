@@ -155,10 +155,20 @@ def test_links_lead_somewhere_and_ids_are_unique(page: Page) -> None:
     assert set(links) == set(ids)
 
 
+def test_the_fine_tuning_data_is_shown_as_asked_for_and_as_reached(page: Page) -> None:
+    assert page.row("own conversations", "20.0%") == [
+        "own conversations", "20.0%", "30.0%", "2,000", "0.25", "400 k", "90 k", "45 k",
+    ]  # fmt: skip
+    assert page.row("other instructions", "40.0%")[2] == "0.0%"  # none of it could be read
+    assert "Of 13,800 conversations found, 300 were left out (no_answer 30, repeated 270)." in page.text
+    assert "6,000 were read whole and 900 cut" in page.text
+    assert "100 were dropped (too_long 100)" in page.text
+
+
 def test_charts_are_drawn_in_the_colours_of_the_page_and_have_words(page: Page) -> None:
-    assert page.elements["svg"] == page.elements["figure"] == page.elements["figcaption"] == 11
+    assert page.elements["svg"] == page.elements["figure"] == page.elements["figcaption"] == 12
     labels = [value for tag, attribute, value in page.attributes if (tag, attribute) == ("svg", "aria-label")]
-    assert len(labels) == 11
+    assert len(labels) == 12
     assert all(len(label) > 40 for label in labels)
     defined = set(re.findall(r"(--[a-z]+):", page.html))
     assert set(re.findall(r"var\((--[a-z]+)\)", page.html)) <= defined

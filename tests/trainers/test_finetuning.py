@@ -9,11 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from peft import PeftModel
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from lib.trainers.loader import IGNORED, Conversations
 from lib.trainers.lora import add_adapter
-from lib.trainers.objectives import Chat, positions
+from lib.trainers.objectives import Chat, positions, sees_neighbours
 from lib.trainers.optimizers import for_finetuning, set_rates
 from tests.trainers.test_loop import CPU, SETTINGS
 
@@ -58,6 +58,64 @@ def test_packed_conversations_do_not_see_each_other(model: PeftModel) -> None:
     before = loss(*range(6)) - loss(1)
     encoded[1] = (encoded[1][0][::-1], encoded[1][1])
     assert loss(*range(6)) - loss(1) == pytest.approx(before, rel=1e-5)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("kind", ["qwen3", "llama", "mistral"])
+def test_another_neighbour_leaves_a_packed_conversations_logits_as_they_are(kind: str, attention: str) -> None:
+    """What Chat rests on, for the masks that transformers makes: also of sliding windows."""
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        kind, vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+        head_dim=16, intermediate_size=48, max_position_embeddings=32, attn_implementation=attention,
+        **({"sliding_window": 5} if kind == "mistral" else {}),
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config).eval()
+    tokens = torch.randint(0, 64, (2, 20))
+    tokens[1, 11:] = tokens[0, 11:]
+    documents = torch.tensor([[0] * 11 + [1] * 9] * 2)
+    with torch.no_grad():
+        logits = model(input_ids=tokens, position_ids=positions(documents), use_cache=False).logits
+        alone = model(input_ids=tokens[:1, 11:], use_cache=False).logits
+        without = model(input_ids=tokens, use_cache=False).logits
+    torch.testing.assert_close(logits[1, 11:], logits[0, 11:])
+    torch.testing.assert_close(logits[0, 11:], alone[0], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(without[1, 11:], without[0, 11:], atol=1e-3)
+    assert not sees_neighbours(model)
+
+
+def test_a_model_that_would_see_its_neighbour_is_found_out() -> None:
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        "mamba",
+        vocab_size=64,
+        hidden_size=32,
+        num_hidden_layers=1,
+        state_size=4,
+        intermediate_size=64,
+        time_step_rank=2,
+    )
+    model = AutoModelForCausalLM.from_config(config).train()
+
+    class WithoutPositions(torch.nn.Module):
+        """Mamba has no positions to be told."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, input_ids: torch.Tensor, position_ids: torch.Tensor, use_cache: bool) -> object:
+            return self.model(input_ids=input_ids, use_cache=use_cache)
+
+    assert sees_neighbours(WithoutPositions())
+    assert model.training
+
+
+def test_unpacked_conversations_have_a_row_each() -> None:
+    encoded = [([1, 2, 3], [False, True, True]), ([4, 5], [False, True])]
+    batch = Conversations(encoded, 0, packed=False).rows(np.arange(2))
+    assert batch.inputs.tolist() == [[1, 2], [4, 0]]
+    assert batch.labels.tolist() == [[2, 3], [5, IGNORED]]
 
 
 def test_positions_begin_again_with_each_document() -> None:
