@@ -33,7 +33,8 @@ def main(run: Run) -> None:
     model = lora.load_base(base)
     longest, data = model.config.max_position_embeddings, run.dep("data/chat")
     packed = not sees_neighbours(model)
-    examples, tally = read_examples([data / "train.jsonl", data / "text.jsonl"], renderer, longest)
+    files = [data / "train.jsonl", *data.glob("text.jsonl")]
+    examples, tally = read_examples(files, renderer, longest)
     held_out, val_tally = read_examples([data / "val.jsonl"], renderer, longest)
     train, val = (Conversations(found, renderer.pad, packed) for found in (examples, held_out))
     if not len(train) or not len(val):

@@ -142,7 +142,11 @@ def test_an_edit_during_a_run_is_not_recorded_as_its_cause(line: Workspace) -> N
         (["pretrain"], {"model": {"heads": 3}}, "model.width (128) must be a multiple of model.heads (3)"),
         (["pretrain"], {"model": {"context_length": 1000}}, "must be a multiple of model.context_length"),
         (["collect", "wiki"], {"sources": {"wiki": {"members": ["nothing.json"]}}}, "has no member 'nothing.json'"),
-        (["chat"], {"chat": {"manual": -1}}, "chat.manual: Input should be greater than or equal to 0 (is -1)"),
+        (
+            ["chat"],
+            {"chat": {"most": {"manual": -1}}},
+            "chat.most.manual: Input should be greater than or equal to 0 (is -1)",
+        ),
         (["clean", "poems"], {}, "dvc.yaml has no stage 'clean@poems'; there are: internal"),
     ],
 )

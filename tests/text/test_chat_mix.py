@@ -147,6 +147,8 @@ def corpus(number: int) -> list[Document]:
 def make(root: Path, **changes: Any) -> Path:
     def change(params: dict) -> None:
         params["chat"] |= {"tokens": 3000, **changes}
+        for name, share, epochs in (("own", 0.2, 4), ("instructions", 0.4, 4), ("text", 0.4, 1)):
+            params["chat"][name] |= {"share": share, "epochs": epochs}
 
     project.make(root, {name: project.folder(name) for name in ("own", "wiki", "hub")}, change)
     for split, size in (("train", 60), ("val", 4), ("test", 8)):
