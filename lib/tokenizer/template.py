@@ -30,6 +30,7 @@ Messages = Sequence[Mapping[str, str]]
 
 DEFUSED = "\ufdd0"
 _NONCHARACTERS = re.compile(f"[{DEFUSED}{OPENED}{CLOSED}]")
+_FAILURES = (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # of a program
 _TAGS = re.compile(f"[{OPENED}{CLOSED}]")
 _PROBE = [
     {"role": "user", "content": "Qone"},
@@ -74,7 +75,7 @@ class ChatTemplate:
             self._template = compile_template(source)
             self._names = _alternatives(names)
             shown = self._write(_PROBE[:3], prompts=False)
-        except TemplateError as error:
+        except _FAILURES as error:
             raise SmeltError(f"the chat template cannot be used: {error}") from None
         # Special tokens are never text. Others (<think>, line breaks) may be, unless they are what marks the turns.
         marks = {name for name in self._names.findall(shown) if re.search(r"\w", name)}
@@ -114,10 +115,7 @@ class ChatTemplate:
     # -- what a template makes of messages
 
     def _prepared(self, messages: Messages) -> list[dict[str, str]]:
-        safe = [
-            {**message, "content": self._names.sub(_defuse, _NONCHARACTERS.sub("\ufffd", message["content"]))}
-            for message in messages
-        ]
+        safe = [{**message, "content": self._safe(message["content"])} for message in messages]
         if self._folds_system and safe and safe[0]["role"] == "system":
             system, *rest = safe
             if rest and rest[0]["role"] == "user":  # as transformers' own converters do for such models
@@ -130,7 +128,7 @@ class ChatTemplate:
     def _try(self, messages: Messages, prompts: bool) -> str:
         try:
             return self._write(messages, prompts)
-        except (TemplateError, TypeError, ValueError, KeyError, ZeroDivisionError) as error:
+        except _FAILURES as error:
             raise Unrenderable("template_refuses_it", str(error)) from None
 
     def _marked(self, text: str) -> Rendered:
@@ -166,7 +164,7 @@ class ChatTemplate:
     def _takes_system(self) -> bool:
         try:
             text = self._write([{"role": "system", "content": "Sone"}, *_PROBE[:1]], prompts=True)
-        except TemplateError:
+        except _FAILURES:
             return False
         return "Sone" in text
 
@@ -179,7 +177,7 @@ class ChatTemplate:
         """
         try:
             text = _TAGS.sub("", self._write(_PROBE, prompts=False))
-        except TemplateError as error:
+        except _FAILURES as error:
             raise SmeltError(f"the chat template cannot render a plain conversation: {error}") from None
         answers, ends = [turn["content"] for turn in reversed(_PROBE) if turn["role"] == "assistant"], []
         if any(text.count(answer) != 1 for answer in answers):
@@ -198,14 +196,19 @@ class ChatTemplate:
             ends.append(token[0])
         return tuple(dict.fromkeys(ends))
 
+    def _safe(self, content: str) -> str:
+        content = _NONCHARACTERS.sub("\ufffd", content)
+        while self._names.search(content):  # again, because a name may hold another
+            content = self._names.sub(lambda match: DEFUSED + match[0][1:], content)
+        return content
+
     def _restored(self, text: str) -> str:
-        return self._restores.sub(lambda match: self._defused[match[0]], text) if DEFUSED in text else text
+        before = ""
+        while DEFUSED in text and text != before:
+            before, text = text, self._restores.sub(lambda match: self._defused[match[0]], text)
+        return text
 
 
 def _alternatives(names: Iterable[str]) -> re.Pattern[str]:
     """Any of the names, the longest first; with none, what never matches."""
     return re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))) or r"(?!)")
-
-
-def _defuse(match: re.Match[str]) -> str:
-    return DEFUSED + match[0][1:]
