@@ -28,17 +28,17 @@ def ask(base: Path, folders: dict[str, Path], question: str, tokens: int) -> dic
     """
     model = adapters.open_adapters(base, folders)
     with tempfile.TemporaryDirectory() as folder:
-        base_tokenizer.write(base, Path(folder))
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+        end = base_tokenizer.write(base, Path(folder))
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, eos_token=end)
     ids = tokenizer.apply_chat_template(
         [{"role": "user", "content": question}], add_generation_prompt=True, return_dict=False, return_tensors="pt"
     )
-    end = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     answers = {}
     for name in folders:
         model.set_adapter(name)
         with torch.inference_mode():
-            answer = model.generate(input_ids=ids, max_new_tokens=tokens, do_sample=False, **end)
+            answer = model.generate(input_ids=ids, max_new_tokens=tokens, do_sample=False, **ends)
         answers[name] = tokenizer.decode(answer[0, ids.shape[1] :], skip_special_tokens=True).strip()
     return answers
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from tokenizers import Tokenizer
 from lib.backends.launch import launched
 from lib.backends.precision import apply_precision, choose_precision
 from lib.backends.select import select_backend
+from lib.model.huggingface import copy_tokenizer
 from lib.pipeline.errors import SmeltError
 from lib.pipeline.hashes import hash_path
 from lib.pipeline.run import Run, stage
@@ -47,7 +47,7 @@ def main(run: Run) -> None:
     # The base, with its own tokenizer and template
     model = bases.load(base)
     tokenizer = run.scratch / "tokenizer"
-    base_tokenizer.write(base, tokenizer)
+    end = base_tokenizer.write(base, tokenizer)
     longest = model.config.max_position_embeddings
     (train, too_long), (val, _) = (
         read_conversations(run.dep("data/chat") / f"{split}.jsonl", tokenizer, longest) for split in ("train", "val")
@@ -108,8 +108,7 @@ def main(run: Run) -> None:
         model = lora.merge(model, val.rows(np.arange(min(4, len(val)))).inputs)
     chat = run.out("models/chat")
     model.save_pretrained(chat)
-    for file in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copyfile(tokenizer / file, chat / file)
+    copy_tokenizer(tokenizer, chat, end)
     base_tokenizer.write_generation(base, chat)
     bases.write_card(base, settings.base, chat)
 

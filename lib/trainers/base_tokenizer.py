@@ -24,8 +24,8 @@ _ANSWER = "\uf8ff"  # a private-use character: no template writes it
 _CUTS = ("gpt-2", "default", "llama3", "llama-v3", "llama-bpe", "qwen2", "deepseek-r1-qwen", "tekken", "gpt-4o")
 
 
-def write(base: Path, folder: Path) -> None:
-    """Write the tokenizer of a base with its chat template, as the chat model has it: `eos_token` ends a turn.
+def write(base: Path, folder: Path) -> str:
+    """Write the tokenizer of a base, its chat template in its configuration; the token that ends a turn.
 
     Several processes may write the same at once.
 
@@ -41,11 +41,12 @@ def write(base: Path, folder: Path) -> None:
     own = bool(config["chat_template"])
     if not own:
         config["chat_template"] = CHAT_TEMPLATE
-    config["eos_token"] = _end_of_turn(base, text, config, own)
-    config["pad_token"] = config.get("pad_token") or config["eos_token"]
+    end = _end_of_turn(base, text, config, own)
+    config["pad_token"] = config.get("pad_token") or config.get("eos_token") or end
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "tokenizer.json", text)
     _write(folder / "tokenizer_config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+    return end
 
 
 def _write(path: Path, text: str) -> None:

@@ -23,6 +23,7 @@ from transformers import (
 
 from lib.export import gguf
 from lib.export.lineage import combine
+from lib.model.huggingface import copy_tokenizer
 from lib.pipeline.errors import SmeltError
 from lib.trainers import base_tokenizer, bases
 from tests.export.conftest import MIXTURE, STAGES
@@ -33,8 +34,11 @@ TEXTS = ["in 1800.", "  12 345", "a1b22 c", " x\n\n  7!", "", "Größe 你好", 
 
 
 def prepared(base: Path, folder: Path) -> AutoTokenizer:
-    base_tokenizer.write(base, folder)
-    return AutoTokenizer.from_pretrained(folder)
+    """As the chat model has it."""
+    chat = folder.with_name("of-the-chat-model")
+    chat.mkdir()
+    copy_tokenizer(folder, chat, base_tokenizer.write(base, folder))
+    return AutoTokenizer.from_pretrained(chat)
 
 
 def test_a_directory_is_read_as_it_is(tmp_path: Path) -> None:
@@ -45,10 +49,7 @@ def test_a_directory_is_read_as_it_is(tmp_path: Path) -> None:
     ours = prepared(base, tmp_path / "tokenizer")
     theirs = AutoTokenizer.from_pretrained(base)
     assert ours.apply_chat_template(CHAT) == theirs.apply_chat_template(CHAT)
-    assert (ours.eos_token, ours.pad_token) == (
-        "<|stop|>",
-        "<|stop|>",
-    )  # what ends a turn; it has no padding of its own
+    assert (ours.eos_token, ours.pad_token) == ("<|stop|>", "<|begin|>")  # what ends a turn; its end of text pads
     for text in TEXTS:
         assert ours(text)["input_ids"] == theirs(text)["input_ids"]
 
@@ -56,7 +57,7 @@ def test_a_directory_is_read_as_it_is(tmp_path: Path) -> None:
 def test_a_gguf_file_is_the_model_that_it_was_made_of(tmp_path: Path) -> None:
     base = foreign.write(tmp_path / "base", foreign.CHATML, hidden_size=64, head_dim=32)
     chat = shutil.copytree(base, tmp_path / "chat")
-    base_tokenizer.write(base, chat)
+    copy_tokenizer(tmp_path / "own", chat, base_tokenizer.write(base, tmp_path / "own"))
     made = gguf.export(chat, tmp_path / "out", "tiny", [], combine(STAGES, MIXTURE), 1)["F16"]
     (tmp_path / "gguf").mkdir()
     shutil.copyfile(made, tmp_path / "gguf/tiny.gguf")
@@ -73,10 +74,10 @@ def test_a_gguf_file_is_the_model_that_it_was_made_of(tmp_path: Path) -> None:
 
 def test_a_base_without_a_template_gets_chatml_and_ends_with_both(tmp_path: Path) -> None:
     base = foreign.write(tmp_path / "base")
-    tokenizer = prepared(base, tmp_path / "chat")
+    tokenizer = prepared(base, tmp_path / "tokenizer")
     assert tokenizer.apply_chat_template(CHAT, tokenize=False).endswith("<|im_start|>assistant\nin 1800.<|im_end|>\n")
-    base_tokenizer.write_generation(base, tmp_path / "chat")
-    settings = json.loads((tmp_path / "chat/generation_config.json").read_text())
+    base_tokenizer.write_generation(base, tmp_path / "of-the-chat-model")
+    settings = json.loads((tmp_path / "of-the-chat-model/generation_config.json").read_text())
     assert settings["eos_token_id"] == [0, 2]  # <|endoftext|>, as the base has it, and <|im_end|>
 
 
