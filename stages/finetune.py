@@ -66,6 +66,7 @@ def main(run: Run) -> None:
         model = lora.add_adapter(model, settings, seed)
     trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     steps = math.ceil(settings.epochs * len(train) / settings.batch_rows)
+    steps = min(steps, settings.max_steps or steps)
     run.log(f"{settings.method} on {settings.base}: {trainable:,} trainable parameters")
     run.log(f"{len(train)} conversations ({too_long} too long), {steps} steps")
 

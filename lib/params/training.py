@@ -108,6 +108,7 @@ class Finetune(Optimization):
     dora: bool
     rslora: bool
     epochs: Positive
+    max_steps: Positive | None
     batch_rows: Positive
     precision: Literal["auto", "bf16", "fp32"]  # LoRA's products are too small to gain by fp8
     optimizer: Literal["auto", "muon", "adamw", "lion", "adamw_8bit", "paged_adamw_8bit", "lion_8bit"]
