@@ -31,6 +31,7 @@ def main(run: Run) -> None:
     import torch
 
     from lib.backends.select import select_backend
+    from lib.evals.answers import Answered, write_answers
     from lib.evals.bits_per_byte import bits_per_byte
     from lib.evals.commands import read_examples, score_commands
     from lib.evals.generation import generate
@@ -41,7 +42,7 @@ def main(run: Run) -> None:
     settings, seed = run.param("evaluate"), run.param("seed")
     documents = sample_held_out(run.dep(TEXT), settings.held_out_bytes)
     commands = read_examples(run.dep(CONVERSATIONS), "manual", settings.commands)
-    subjects = read_examples(run.dep(CONVERSATIONS), "encyclopedia", settings.samples // 2)  # shown, not scored
+    articles = read_examples(run.dep(CONVERSATIONS), "encyclopedia", settings.articles)  # for the judge
     for found, what, where in ((documents, "text", TEXT), (commands, "commands", CONVERSATIONS)):
         if not found:
             run.log(f"{where} holds no {what}: nothing to measure there")
@@ -54,7 +55,7 @@ def main(run: Run) -> None:
     model = load_language_model(run.dep(folder), backend.device)
 
     text = keep(run, "bits_per_byte", lambda: bits_per_byte(model, documents, run.progress))
-    examples = commands + subjects
+    examples = commands + articles
     prompts = [example.messages for example in examples]
     answers = keep(run, "answers", lambda: generate(model, prompts, settings.max_new_tokens, run.progress))
     question_sets = keep(
@@ -64,11 +65,15 @@ def main(run: Run) -> None:
     )
 
     scored = score_commands(answers[: len(commands)], [example.expected for example in commands])
-    shown = [
-        {"prompt": example.prompt, "answer": answer, "expected": example.expected}
-        for example, answer in zip(examples, answers, strict=True)
+    kinds = ["manual"] * len(commands) + ["encyclopedia"] * len(articles)
+    answered = [
+        Answered(example.id, kind, example.prompt, example.expected, answer)
+        for example, kind, answer in zip(examples, kinds, answers, strict=True)
     ]
-    run.report("samples.json", shown[: min(settings.samples, len(commands))] + shown[len(commands) :])
+    write_answers(run.out(f"reports/evaluate/{run.item}/answers.jsonl"), answered)
+    shown = [{"prompt": one.prompt, "answer": one.answer, "expected": one.expected} for one in answered]
+    tasks, half = shown[: len(commands)], settings.samples // 2
+    run.report("samples.json", tasks[: settings.samples] + shown[len(commands) :][:half])
     run.metrics({"bits_per_byte": text, "commands": scored, "tasks": question_sets})
 
 

@@ -9,6 +9,7 @@ from lib.report import (
     data_card,
     documents,
     evaluation,
+    judging,
     lineage,
     overview,
     page,
@@ -42,6 +43,8 @@ def main(run: Run) -> None:
         "chat": run.param("chat"),
         "finetune": run.param("finetune"),
         "evaluate": run.param("evaluate"),
+        "contamination": run.param("contamination"),
+        "judge": run.param("judge"),
         "export": export,
         "index": run.param("index"),
     }
@@ -51,12 +54,14 @@ def main(run: Run) -> None:
     summary = overview.summary(results, export.name, reference, runs)
     sections = [
         evaluation.quality(results, reference),
+        judging.judged(results, run.param("judge").min_accuracy),
         evaluation.answers(results),
         training.curves(results),
         documents.mixture(results, sources),
         documents.rejected(results, sources),
         cleaning.cleaned(results, sources),
         privacy.privacy(results, sources),
+        judging.contamination(results),
         cost.cost(runs),
         cost.products(results),
         lineage.lineage(results, sources, params, runs, lineage.origin(run.root)),

@@ -37,6 +37,7 @@ ARROWS = {
     "backends": set(),
     "trainers": {"model", "backends", "tokenizer"},
     "evals": {"model", "backends", "text", "tokenizer", "completion"},
+    "judge": {"evals", "completion"},
     "export": {"model"},
     "rag": {"text"},
     "serve": {"rag", "completion"},
@@ -44,7 +45,7 @@ ARROWS = {
 }
 # Carries tasks to machines and changes no result: a bump of it must rerun nothing.
 CARRIERS = {"ray"}
-WITHOUT_TORCH = ("params", "pipeline", "completion", "sources", "text", "tokenizer", "planner", "report")
+WITHOUT_TORCH = ("params", "pipeline", "completion", "judge", "sources", "text", "tokenizer", "planner", "report")
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -175,6 +176,7 @@ def test_lists_of_children_equal_the_sources() -> None:
     """A parent folder of foreach outputs is never a dep (it would hash strays too), so children are listed by hand."""
     sets = {f"data/assets/{name}" for name in PARAMS.dedup.decontaminate.sets}
     assert set(DECLARED["dedup"].data) == {f"data/clean/{name}" for name in PARAMS.sources} | sets
+    assert sets <= set(DECLARED["contamination"].data)
     outs = {out: name for name, stage in DECLARED.items() for out in stage.outs}
     inputs = {source.input for source in PARAMS.sources.values()}  # `python -m lib.inputs` makes them
     for name, stage in DECLARED.items():

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import llama_cpp
+import numpy as np
 from llama_cpp import LlamaGrammar
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 from llama_cpp.llama_grammar import json_schema_to_gbnf
@@ -138,6 +139,24 @@ class ChatModel:
             self._tokens(self._llama.generate(list(ids), temp=temperature, grammar=grammar), len(ids), max_tokens)
         )
         return "".join(self._decode(tokens)), len(tokens), len(tokens) < min(max_tokens, self.context - len(ids))
+
+    def log_probabilities(self, ids: Sequence[int], options: Sequence[str]) -> dict[str, float]:
+        """Log-probability, in nats, of each option as the first token of the answer to `ids`.
+
+        As `complete`, it depends on these arguments alone.
+
+        Raises:
+            SmeltError: an option is not a single token.
+        """
+        tokens = {option: self._tokenize(option, special=False) for option in options}
+        if long := [option for option, found in tokens.items() if len(found) != 1]:
+            raise SmeltError(f"the model's vocabulary has no token for {', '.join(map(repr, long))}")
+        self._llama.reset()
+        self._llama.eval(list(ids))
+        logits_V = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(self._llama.ctx, -1), (self._llama.n_vocab(),))
+        shifted_V = logits_V.astype(np.float64) - logits_V.max()
+        total = np.log(np.exp(shifted_V).sum())
+        return {option: float(shifted_V[token] - total) for option, (token,) in tokens.items()}
 
     def _tokens(self, generated: Iterator[int], prompt: int, max_tokens: int) -> Iterator[int]:
         for _, token in zip(range(min(max_tokens, self.context - prompt)), generated, strict=False):

@@ -157,7 +157,7 @@ class Endpoint:
         if isinstance(answer, Completion):
             self.cost = self.cost.plus(Cost(1, answer.tokens_in, answer.tokens_out))
             self._failed = 0
-            return _in_form(answer, begun.request.schema)
+            return _in_form(answer, begun.request)
         if answer.reason != "too_long":
             self.cost = self.cost.plus(Cost(1))
         self._failed += answer.reason in _SERVER
@@ -169,7 +169,10 @@ class Endpoint:
         return answer
 
 
-def _in_form(completion: Completion, schema: Mapping[str, Any] | None) -> Completion | Rejected:
+def _in_form(completion: Completion, request: Request) -> Completion | Rejected:
+    schema = request.schema
+    if request.options is not None:
+        return _option(completion, request.options)
     if schema is None:
         return completion
     try:
@@ -179,3 +182,16 @@ def _in_form(completion: Completion, schema: Mapping[str, Any] | None) -> Comple
         what = error.message if isinstance(error, jsonschema.ValidationError) else str(error)
         return Rejected(reason, f"{what}: {completion.text[:200]}")
     return completion
+
+
+def _option(completion: Completion, options: Sequence[str]) -> Completion | Rejected:
+    """The option that was chosen: the whole answer, or the member `answer` of a JSON object that is."""
+    text = completion.text.strip()
+    if text not in options:
+        try:
+            text = json.loads(text)["answer"]
+        except (ValueError, LookupError, TypeError):
+            text = None
+    if not isinstance(text, str) or text not in options:
+        return Rejected("not_in_form", f"none of {', '.join(options)}: {completion.text[:200]}")
+    return completion._replace(text=text)

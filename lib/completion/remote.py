@@ -12,11 +12,12 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import json
+import math
 import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -27,6 +28,8 @@ from lib.params.completion import RemoteModel
 from lib.pipeline.errors import SmeltError
 
 _MAX_BYTES = 4 * 2**20  # of one answer
+_TOP = 20  # likeliest tokens that are asked for; the API allows no more
+_AROUND = ' "\n'
 _TEMPLATE_TOKENS = 16  # that a chat template puts around a message, at most; and before the answer
 _KEPT = "What was answered before is kept; the same command goes on from there"
 
@@ -169,6 +172,13 @@ class Remote:
             body["response_format"] = {"type": "json_schema", "json_schema": form}
         if request.schema is not None and self._params.structured == "json_object":
             body["response_format"] = {"type": "json_object", "schema": request.schema}
+        if request.options is not None:
+            body |= {"logprobs": True, "top_logprobs": _TOP}
+            if self._params.structured == "json_schema":
+                chosen = {"type": "string", "enum": list(request.options)}
+                schema = {"type": "object", "properties": {"answer": chosen}, "required": ["answer"]}
+                form = {"name": "answer", "strict": True, "schema": schema | {"additionalProperties": False}}
+                body["response_format"] = {"type": "json_schema", "json_schema": form}
         return body
 
     def _read(self, body: bytes, request: Request) -> Completion:
@@ -189,7 +199,8 @@ class Remote:
             count if isinstance(count := usage.get(name), int) and 0 <= count <= bound else bound  # in doubt, the most
             for name, bound in zip(("prompt_tokens", "completion_tokens"), most, strict=True)
         )
-        return Completion(text, "length" if finish == "length" else "stop", *counts)
+        known = _log_probabilities(choice, request.options) if request.options is not None else None
+        return Completion(text, "length" if finish == "length" else "stop", *counts, known)
 
     def _refusal(self, response: httpx2.Response, body: bytes) -> Exception:
         status, said = response.status_code, self._clean(body[:300].decode(errors="replace"))
@@ -211,6 +222,26 @@ class Remote:
     def _clean(self, text: str) -> str:
         """What a server said, on one line; some repeat the key."""
         return " ".join((text.replace(self._key, "[key]") if self._key else text).split())
+
+
+def _log_probabilities(choice: Any, options: Sequence[str]) -> dict[str, float] | None:
+    """Of the options at the first token that is one of them; None if the server does not tell them all.
+
+    A server lists the likeliest tokens alone, with and without quotation marks or a space.
+    """
+    try:
+        for place in choice["logprobs"]["content"]:
+            if place["token"].strip(_AROUND) in options:
+                known: dict[str, float] = {}
+                for entry in place["top_logprobs"]:
+                    option, value = entry["token"].strip(_AROUND), float(entry["logprob"])
+                    if option in options:
+                        before = known.get(option, -math.inf)
+                        known[option] = max(before, value) + math.log1p(math.exp(-abs(before - value)))
+                return known if len(known) == len(options) else None
+    except (LookupError, TypeError, ValueError, AttributeError):
+        pass
+    return None
 
 
 def _retry_after(value: str) -> float | None:

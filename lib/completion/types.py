@@ -15,6 +15,7 @@ class Request(NamedTuple):
     temperature: float  # 0 always takes the likeliest token
     seed: int
     schema: Mapping[str, Any] | None = None  # JSON schema that the answer must be an instance of
+    options: Sequence[str] | None = None  # or: the answer is one of these, each a single token
 
 
 class Completion(NamedTuple):
@@ -24,13 +25,15 @@ class Completion(NamedTuple):
     finish: str  # stop, or length: cut off at `max_tokens`
     tokens_in: int
     tokens_out: int
+    log_probabilities: Mapping[str, float] | None = None  # of the options, where the model tells them
 
 
 class Rejected(NamedTuple):
     """There is no usable answer, for a reason that lies with this one request.
 
     Reasons: timed_out, bad_request, rubbish (what came is no answer of the API), cut_off (at `max_tokens`, so that the
-    JSON is incomplete), not_in_form (the schema does not allow it), too_long (prompt and answer exceed the context).
+    JSON is incomplete), not_in_form (not what schema or options allow), too_long (prompt and answer exceed the
+    context).
     """
 
     reason: str

@@ -15,6 +15,7 @@ from lib.evals.estimates import mean
 class Example(NamedTuple):
     messages: list[dict[str, str]]  # up to the question
     expected: str
+    id: str  # <document>#<number>: names the question in every run
 
     @property
     def prompt(self) -> str:
@@ -24,12 +25,14 @@ class Example(NamedTuple):
 def read_examples(path: Path, kind: str, limit: int) -> list[Example]:
     """The first `limit` conversations of `kind`; the file is shuffled already."""
     examples: list[Example] = []
+    seen: Counter[str] = Counter()  # a document may give several conversations
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             conversation = json.loads(line)
+            number = seen[conversation["id"]] = seen[conversation["id"]] + 1
             if conversation["kind"] == kind and len(examples) < limit:
                 *messages, answer = conversation["messages"]
-                examples.append(Example(messages, answer["content"]))
+                examples.append(Example(messages, answer["content"], f"{conversation['id']}#{number}"))
     return examples
 
 

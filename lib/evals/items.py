@@ -5,8 +5,8 @@
     {"task": "piqa/accuracy", "id": "validation.jsonl#12", "score": 1.0}
     {"task": "bits_per_byte/wiki", "id": "wiki/...#8", "score": 0.93, "weight": 1834}
 
-A task's mean is that of its scores, weighted by `weight` where it is given (bytes, of bits per byte). An id names the same
-item in every run that has it.
+A task's mean is that of its scores, weighted by `weight` where it is given (bytes, of bits per byte). An id names the
+same item in every run that has it.
 """
 
 from __future__ import annotations

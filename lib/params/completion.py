@@ -13,7 +13,7 @@ from lib.params.values import NotNegative, Positive, Section
 Amount = Annotated[float, Field(ge=0)]
 
 
-def _inside(path: str) -> str:
+def inside(path: str) -> str:
     if Path(path).is_absolute() or ".." in Path(path).parts:
         raise ValueError(f"must be a path inside the repository, not {path!r}")
     return path
@@ -51,7 +51,7 @@ class CompletionBase(Section):
 
 class LocalModel(CompletionBase):
     kind: Literal["gguf"]
-    path: Annotated[str, AfterValidator(_inside)]  # a .gguf file, or a folder with just one
+    path: Annotated[str, AfterValidator(inside)]  # a .gguf file, or a folder with just one
     context: Annotated[int, Field(ge=128)]  # tokens of prompt and answer
 
 

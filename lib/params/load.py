@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from lib.params.clean import CleanRules
+from lib.params.judging import Contamination, Judge
 from lib.params.results import Evaluate, Export, Index
 from lib.params.sources import Licences, Package, Source
 from lib.params.text import Chat, Dedup, Encode, Mix, Pii, Tokenizer
@@ -42,6 +43,8 @@ class Params(Section):
     chat: Chat
     finetune: Finetune
     evaluate: Evaluate
+    contamination: Contamination
+    judge: Judge
     export: Export
     index: Index
 

@@ -15,6 +15,7 @@ class Evaluate(Section):
     max_new_tokens: Positive
     task_limit: Positive
     samples: NotNegative
+    articles: NotNegative
 
 
 class ExportHf(Section):
