@@ -48,7 +48,8 @@ def connect(params: ChatEndpoint, root: Path, log: Callable[[str], None]) -> End
     Raises:
         SmeltError: there is no such file, or it is no chat model; the key is missing.
     """
-    backend = Local(root / params.path, params.context) if params.kind == "gguf" else Remote(params, log)
+    local = params.kind == "gguf"
+    backend = Local(root / params.gguf.path, params.gguf.context) if local else Remote(params.openai, log)
     return Endpoint(backend, Cache(folder(root)), params.attempts, params.budget)
 
 

@@ -13,7 +13,7 @@ from lib.params.values import NotNegative, Positive, Section
 Amount = Annotated[float, Field(ge=0)]
 
 
-def inside(path: str) -> str:
+def _inside(path: str) -> str:
     if Path(path).is_absolute() or ".." in Path(path).parts:
         raise ValueError(f"must be a path inside the repository, not {path!r}")
     return path
@@ -44,27 +44,27 @@ class Budget(Section):
         return self
 
 
-class CompletionBase(Section):
-    attempts: Positive  # seeds tried, one after the other, until an answer is in form; only with a temperature above 0
-    budget: Budget
-
-
-class LocalModel(CompletionBase):
-    kind: Literal["gguf"]
-    path: Annotated[str, AfterValidator(inside)]  # a .gguf file, or a folder with just one
+class LocalModel(Section):
+    path: Annotated[str, AfterValidator(_inside)]  # a .gguf file, or a folder with just one
     context: Annotated[int, Field(ge=128)]  # tokens of prompt and answer
 
 
-class RemoteModel(CompletionBase):
-    kind: Literal["openai"]
+class RemoteModel(Section):
     url: Annotated[str, AfterValidator(_base_address)]
     model: Annotated[str, Field(min_length=1)]
     key: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] | None  # the environment variable that holds the key
     structured: Literal["json_schema", "json_object", "none"]  # how the server is told the schema
-    timeout_seconds: Annotated[float, Field(gt=0)]  # of one request, from its first byte to the answer's last
+    timeout_seconds: Annotated[float, Field(gt=0)]  # of one try, to the answer's last byte
     retries: NotNegative
     retry_seconds: Annotated[float, Field(gt=0)]  # before the first retry; doubled each time
     max_wait_seconds: Annotated[float, Field(gt=0)]  # longest wait before a retry, Retry-After included
 
 
-ChatEndpoint = Annotated[LocalModel | RemoteModel, Field(discriminator="kind")]
+class ChatEndpoint(Section):
+    """`kind` says which of the two is asked. Both are there, so that dvc.yaml can name the file as a dependency."""
+
+    kind: Literal["gguf", "openai"]
+    gguf: LocalModel
+    openai: RemoteModel
+    attempts: Positive  # seeds tried, one after the other, until an answer is in form; only with a temperature above 0
+    budget: Budget
