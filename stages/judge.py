@@ -31,8 +31,6 @@ def main(run: Run) -> None:
     questions = control.build(run.dep(CONVERSATIONS), sets, settings.control, seed)
     answers = [read_answers(run.dep(f"reports/evaluate/{model}/answers.jsonl")) for model in MODELS]
     pairs = shared(*answers, settings.questions)
-    if settings.endpoint is None:
-        run.dep(settings.path)  # declared, so that another file is another result
 
     with connect(settings.model, run.root, run.log) as endpoint:
         judge = Judge(endpoint)
