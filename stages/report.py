@@ -4,11 +4,14 @@ from pathlib import Path
 
 from lib.pipeline.run import Run, stage
 from lib.report import (
+    answers,
+    benchmarks,
     cleaning,
     cost,
     data_card,
     documents,
     evaluation,
+    forgetting,
     judging,
     lineage,
     overview,
@@ -54,8 +57,10 @@ def main(run: Run) -> None:
     summary = overview.summary(results, export.name, reference, runs)
     sections = [
         evaluation.quality(results, reference),
+        benchmarks.benchmarks(results),
+        forgetting.forgetting(results, params["evaluate"].forgetting),
         judging.judged(results, run.param("judge").min_accuracy),
-        evaluation.answers(results),
+        answers.answers(results),
         training.curves(results),
         documents.mixture(results, sources),
         documents.rejected(results, sources),

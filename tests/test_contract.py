@@ -36,12 +36,12 @@ ARROWS = {
     "model": set(),
     "backends": set(),
     "trainers": {"model", "backends", "tokenizer"},
-    "evals": {"model", "backends", "text", "tokenizer", "completion"},
+    "evals": {"model", "backends", "rag", "text", "tokenizer", "completion"},
     "judge": {"evals", "completion"},
     "export": {"model"},
     "rag": {"text"},
     "serve": {"rag", "completion"},
-    "report": set(),
+    "report": {"evals"},
 }
 # Carries tasks to machines and changes no result: a bump of it must rerun nothing.
 CARRIERS = {"ray"}
@@ -189,11 +189,14 @@ def test_lists_of_children_equal_the_sources() -> None:
 
 
 def test_every_set_that_is_evaluated_on_is_kept_out_of_training() -> None:
-    tasks = [params.YAML(typ="rt").load(path) for path in (ROOT / "lib/evals/tasks").glob("*.yaml")]
-    files = {task["dataset_kwargs"]["file"] for task in tasks}
-    searched = {Path(member).name for name in PARAMS.dedup.decontaminate.sets for member in PARAMS.assets[name].members}
-    assert files
-    assert files <= searched
+    loader = params.YAML(typ="rt")
+    tasks = [loader.load(path)["dataset_kwargs"] for path in (ROOT / "lib/evals/tasks").glob("*.yaml")]
+    used = {(task["asset"], task["file"]) for task in tasks} | {("ifbench", "IFBench_test.jsonl")}
+    assert len(used) > 1
+    for asset, file in used:
+        assert asset in PARAMS.dedup.decontaminate.sets, f"{asset} is evaluated on and not looked for in training text"
+        assert file in {Path(member).name for member in PARAMS.assets[asset].members}
+    assert {f"data/assets/{asset}" for asset, _ in used} <= set(DECLARED["evaluate@base"].data)
 
 
 @pytest.mark.parametrize("name", STAGES)

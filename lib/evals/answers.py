@@ -14,7 +14,7 @@ class Answered(NamedTuple):
     """One question, the answer that the data gives, and a model's. An id names the same question for all models."""
 
     id: str
-    kind: str  # of conversation: manual, encyclopedia, ...
+    kind: str  # commands or subjects: what `evaluate` calls them
     prompt: str
     expected: str
     answer: str

@@ -47,6 +47,12 @@ def read_items(path: Path) -> dict[str, dict[str, Item]]:
     return found
 
 
+def mean_score(items: Iterable[Item]) -> Estimate:
+    """The weighted mean of the scores, with its standard error over items."""
+    rows = [(1.0 if item.weight is None else item.weight, item.score) for item in items]
+    return ratio([weight * score for weight, score in rows], [weight for weight, _ in rows])
+
+
 def paired_difference(before: dict[str, Item], after: dict[str, Item]) -> tuple[Estimate, int]:
     """How much higher `after` scores on the items that both have, with the standard error of the paired difference.
 

@@ -60,6 +60,11 @@ class Params(Section):
             for name in self.index.sources
             if name not in self.sources
         ]
+        problems += [
+            f"evaluate.forgetting.sources: no such source: {name!r} (there are: {', '.join(self.sources)})"
+            for name in self.evaluate.forgetting.sources
+            if name not in self.sources
+        ]
         crawled = [source.input for source in self.sources.values() if source.kind == "web"]
         problems += [
             f"sources: {folder} is the input of several web sources; each needs a folder of its own"

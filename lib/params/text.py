@@ -29,6 +29,7 @@ class Pii(Section):
 
 
 class EvaluationSet(Section):
+    context: str | None  # before the question: a scene that it is about
     question: str
     choices: str | None
 

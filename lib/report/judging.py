@@ -16,7 +16,7 @@ _CONTROL = {
     "shuffled": "another question's answer",
     "truncated": "the answer cut in half",
 }
-_KINDS = {"all": "all questions", "manual": "tasks of the manual", "encyclopedia": "encyclopedia"}
+_KINDS = {"all": "all questions", "commands": "tasks of the manual", "subjects": "articles"}
 _TO_SHOW = {"grades": "Grades", "pairs": "Preferences"}
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lib.report.benchmarks import verdict
 from lib.report.cost import UNREADABLE, total_energy
-from lib.report.evaluation import TASKS, below, near_chance
+from lib.report.evaluation import below
 from lib.report.formats import compact, count, decimal, duration, energy, estimate, percent, size
 from lib.report.page import Fact, Summary
 from lib.report.results import MODELS, Results
@@ -36,8 +37,8 @@ def summary(results: Results, name: str, reference: str, runs: Sequence[Mapping[
             f"before fine-tuning it was {percent(before['service']['value'])} and "
             f"{percent(before['exact_match']['value'])}."
         )
-    for task, (title, chance) in TASKS.items():
-        verdicts.append(_public(title, chat["tasks"][task]["accuracy"], chance))
+    if (public := verdict(chat["tasks"])) is not None:
+        verdicts.append(public)
 
     joules = total_energy(runs)
     return Summary(
@@ -57,10 +58,3 @@ def summary(results: Results, name: str, reference: str, runs: Sequence[Mapping[
             Fact("energy", energy(joules), UNREADABLE if joules is None else "processors, all stages"),
         ],
     )
-
-
-def _public(title: str, accuracy: Mapping[str, float], chance: float) -> str:
-    shown = f"{title}: {estimate(accuracy, as_percent=True)}"
-    if near_chance(accuracy, chance):
-        return f"{shown}, which cannot be told from guessing ({chance:.0%})."
-    return f"{shown}, {'above' if accuracy['value'] > chance else 'below'} guessing ({chance:.0%})."

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from lib.evals.items import Item, paired_difference, read_items, to_lines
+from lib.evals.items import Item, mean_score, paired_difference, read_items, to_lines
 
 
 def of(task: str, scores: dict[str, float], weights: dict[str, float] | None = None) -> dict[str, Item]:
@@ -38,6 +38,7 @@ def test_weights_make_it_the_difference_of_the_ratios():
     difference, _ = paired_difference(of("t", before, weights), of("t", after, weights))
     mean = lambda scores: sum(scores[name] * weights[name] for name in scores) / 40  # noqa: E731
     assert difference.value == pytest.approx(mean(after) - mean(before))
+    assert mean_score(of("t", before, weights).values()).value == pytest.approx(mean(before))
 
 
 def test_what_both_find_hard_does_not_count_as_noise():

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lib.evals.items import Item, to_lines
 from lib.params import load as parameters
 from lib.pipeline.declarations import declarations
 
@@ -54,7 +55,21 @@ def write_repository(root: Path) -> dict[str, Any]:
         ("finetune", 0, 420, 3.4, 1.1),
     ):
         _write_curves(root / "reports" / stage, done, steps, first, last)
+    for model, lift in (("base", 0.0), ("chat", 0.1), ("reference", -0.3)):
+        write_items(root / f"reports/evaluate/{model}/items.jsonl", lift)
     return files
+
+
+def write_items(path: Path, lift: float) -> None:
+    """Items of three sources, whose documents all cost `lift` more bits per byte, and of PIQA, half of it right."""
+    items = [
+        Item(f"bits_per_byte/{source}", f"{source}/{number}", 1 + number / 100 + lift, 100)
+        for source in ("wiki", "fiction", "awscli")
+        for number in range(10)
+    ]
+    right = range(5) if lift <= 0 else range(3, 9)
+    items += [Item("piqa/accuracy", str(number), float(number in right)) for number in range(10)]
+    path.write_text("".join(to_lines(items)), encoding="utf-8")
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -74,6 +89,7 @@ def _content(stage: str, number: int, file: str, sources: list[str]) -> Any:
     if file == "samples.json":
         return [
             {
+                "task": "commands",
                 "prompt": "List the tables of my account in the region us-east-1",
                 "expected": "aws dynamodb list-tables --region us-east-1",
                 "answer": {
@@ -82,7 +98,13 @@ def _content(stage: str, number: int, file: str, sources: list[str]) -> Any:
                     "reference": "To list your tables, open the console:\n\n1. Sign in to the AWS console.",
                 }[item],
             },
-            {"prompt": "What is Mount Etna?", "expected": "Mount Etna is an active volcano.", "answer": "A volcano."},
+            {
+                "task": "subjects",
+                "prompt": "What is Mount Etna?",
+                "expected": "Mount Etna is an active volcano.",
+                "answer": "A volcano.",
+            },
+            {"task": "piqa", "prompt": "Question: dry\nAnswer:", "expected": "the sun", "answer": "water"},
         ]
     if file == "lineage.json":
         return {
@@ -247,20 +269,32 @@ def _metrics(name: str, item: str, sources: list[str]) -> dict[str, Any]:
             }
         case "evaluate":
             bits, service = {"base": (1.5, 0.02), "chat": (1.6, 0.62), "reference": (1.2, 0.31)}[item]
+            commands = {
+                "service": score(service, 0.04),
+                "valid": score(service / 2, 0.04),
+                "exact_match": score(service / 5, 0.03),
+                "token_f1": score(service / 2, 0.02),
+            }
+            followed = {
+                f"{unit}_{kind}": score(0.3, 0.04) for unit in ("prompt", "instruction") for kind in ("strict", "loose")
+            }
             return {
                 "bits_per_byte": {
                     "overall": score(bits, 0.012),
                     "sources": {source: score(bits + index / 10, 0.03) for index, source in enumerate(full)},
                 },
-                "commands": {
-                    "examples": 150,
-                    "service": score(service, 0.04),
-                    "exact_match": score(service / 5, 0.03),
-                    "token_f1": score(service / 2, 0.02),
+                "commands": {"examples": 150, **commands},
+                "commands_alone": {"examples": 20, **commands},
+                "commands_with_passages": {"examples": 20, "page_found": 9, **commands},
+                "instructions": {
+                    "own": {"prompts": 120, "instructions": 180, **followed},
+                    "ifbench": {"prompts": 24, "instructions": 30, **followed},
                 },
                 "tasks": {
                     "piqa": accuracies(0.53 if item != "reference" else 0.68, 0.05),
                     "openbookqa": accuracies(0.24, 0.043),
+                    "truthfulqa": {"questions": 40, "token_f1": score(0.21, 0.02)},
+                    "arc_easy": {"questions": 30, "accuracy": score(0.41, 0.09)},
                 },
             }
         case "export":

@@ -19,6 +19,7 @@ def make(root: Path, sources: dict[str, Any], change: Callable[[dict], None] = l
     params = read_yaml(REPOSITORY / "params.yaml")
     params["sources"] = sources
     params["index"]["sources"] = {}
+    params["evaluate"]["forgetting"]["sources"] = []
     params["dedup"]["decontaminate"]["sets"] = {}
     change(params)
     stages = read_yaml(REPOSITORY / "dvc.yaml")
