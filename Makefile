@@ -68,6 +68,10 @@ exp: setup ## run an experiment: make exp SET="pretrain.learning_rate=2e-3 seed=
 	test -n "$(TEMP)$(QUEUE)" || own=(); \
 	set -x; $(BIN)/dvc exp run $(if $(QUEUE),--queue)$(if $(TEMP),--temp) "$${own[@]}" $(foreach value,$(SET),-S $(value))
 
+compare: setup ## compare two runs item by item: make compare A=main B=workspace, or names of experiments [ARGS="--model chat --gate"]
+	@test -n "$(A)" -a -n "$(B)" || { echo "Say which: make compare A=main B=workspace (revisions, branches, experiments)"; exit 1; }
+	@$(BIN)/python -m lib.compare "$(A)" "$(B)" $(ARGS)
+
 queue: setup ## run the experiments that QUEUE=1 put off, in the background
 	@$(BIN)/dvc queue start
 	@echo "Follow them with: $(BIN)/dvc queue status, $(BIN)/dvc exp show"

@@ -140,8 +140,8 @@ class ChatModel:
         )
         return "".join(self._decode(tokens)), len(tokens), len(tokens) < min(max_tokens, self.context - len(ids))
 
-    def log_probabilities(self, ids: Sequence[int], options: Sequence[str]) -> dict[str, float]:
-        """Log-probability, in nats, of each option as the first token of the answer to `ids`.
+    def log_probabilities(self, ids: Sequence[int], beginning: str, options: Sequence[str]) -> dict[str, float]:
+        """Log-probability, in nats, of each option as what follows the `beginning` of the answer to `ids`.
 
         As `complete`, it depends on these arguments alone.
 
@@ -152,7 +152,7 @@ class ChatModel:
         if long := [option for option, found in tokens.items() if len(found) != 1]:
             raise SmeltError(f"the model's vocabulary has no token for {', '.join(map(repr, long))}")
         self._llama.reset()
-        self._llama.eval(list(ids))
+        self._llama.eval([*ids, *self._tokenize(beginning, special=False)])
         logits_V = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(self._llama.ctx, -1), (self._llama.n_vocab(),))
         shifted_V = logits_V.astype(np.float64) - logits_V.max()
         total = np.log(np.exp(shifted_V).sum())

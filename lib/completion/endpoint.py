@@ -171,28 +171,17 @@ class Endpoint:
 
 
 def _in_form(completion: Completion, request: Request) -> Completion | Rejected:
-    schema = request.schema
-    if request.options is not None:
-        return _option(completion, request.options)
+    """The answer if it has the form that was asked for; of a choice, the option alone."""
+    schema, text = request.form, completion.text
     if schema is None:
         return completion
+    if request.choice is not None and text.strip() in request.choice.options:
+        return completion._replace(text=text.strip())
     try:
-        jsonschema.validate(json.loads(completion.text), schema)
+        value = json.loads(text)
+        jsonschema.validate(value, schema)
     except (ValueError, jsonschema.ValidationError) as error:
         reason = "cut_off" if completion.finish == "length" else "not_in_form"
         what = error.message if isinstance(error, jsonschema.ValidationError) else str(error)
-        return Rejected(reason, f"{what}: {completion.text[:200]}")
-    return completion
-
-
-def _option(completion: Completion, options: Sequence[str]) -> Completion | Rejected:
-    """The option that was chosen: the whole answer, or the member `answer` of a JSON object that is."""
-    text = completion.text.strip()
-    if text not in options:
-        try:
-            text = json.loads(text)["answer"]
-        except (ValueError, LookupError, TypeError):
-            text = None
-    if not isinstance(text, str) or text not in options:
-        return Rejected("not_in_form", f"none of {', '.join(options)}: {completion.text[:200]}")
-    return completion._replace(text=text)
+        return Rejected(reason, f"{what}: {text[:200]}")
+    return completion if request.choice is None else completion._replace(text=str(value[request.choice.name]))

@@ -70,9 +70,9 @@ class Local:
             return Rejected(
                 "too_long", f"{len(ids)} + {request.max_tokens} tokens, and the context has {self._model.context}"
             )
-        if request.options is not None:
-            known = self._model.log_probabilities(ids, request.options)
-            return Completion(max(request.options, key=known.__getitem__), "stop", len(ids), 1, known)
+        if request.choice is not None:
+            known = self._model.log_probabilities(ids, request.choice.beginning, request.choice.options)
+            return Completion(max(request.choice.options, key=known.__getitem__), "stop", len(ids), 1, known)
         text, tokens, ended = self._model.complete(
             ids, request.max_tokens, request.temperature, request.seed, request.schema
         )

@@ -167,18 +167,14 @@ class Remote:
             "temperature": request.temperature,
             "seed": request.seed,
         }
-        if request.schema is not None and self._params.structured == "json_schema":
-            form = {"name": "answer", "strict": True, "schema": request.schema}
+        schema = request.form
+        if schema is not None and self._params.structured == "json_schema":
+            form = {"name": "answer", "strict": True, "schema": schema}
             body["response_format"] = {"type": "json_schema", "json_schema": form}
-        if request.schema is not None and self._params.structured == "json_object":
-            body["response_format"] = {"type": "json_object", "schema": request.schema}
-        if request.options is not None:
+        if schema is not None and self._params.structured == "json_object":
+            body["response_format"] = {"type": "json_object", "schema": schema}
+        if request.choice is not None:
             body |= {"logprobs": True, "top_logprobs": _TOP}
-            if self._params.structured == "json_schema":
-                chosen = {"type": "string", "enum": list(request.options)}
-                schema = {"type": "object", "properties": {"answer": chosen}, "required": ["answer"]}
-                form = {"name": "answer", "strict": True, "schema": schema | {"additionalProperties": False}}
-                body["response_format"] = {"type": "json_schema", "json_schema": form}
         return body
 
     def _read(self, body: bytes, request: Request) -> Completion:
@@ -199,7 +195,7 @@ class Remote:
             count if isinstance(count := usage.get(name), int) and 0 <= count <= bound else bound  # in doubt, the most
             for name, bound in zip(("prompt_tokens", "completion_tokens"), most, strict=True)
         )
-        known = _log_probabilities(choice, request.options) if request.options is not None else None
+        known = _log_probabilities(choice, request.choice.options) if request.choice is not None else None
         return Completion(text, "length" if finish == "length" else "stop", *counts, known)
 
     def _refusal(self, response: httpx2.Response, body: bytes) -> Exception:

@@ -2,9 +2,34 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
+
+
+class Choice(NamedTuple):
+    """The answer is the JSON object {name: one of the options}. Each is a single token of text, or a digit."""
+
+    name: str
+    options: Sequence[str]
+
+    @property
+    def beginning(self) -> str:
+        """What stands before the option."""
+        return json.dumps({self.name: 0 if self._digits else ""})[:-2]  # without what follows: 0} or "}
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        values = [int(option) for option in self.options] if self._digits else list(self.options)
+        member = {"type": "integer" if self._digits else "string", "enum": values}
+        return {
+            "type": "object", "properties": {self.name: member}, "required": [self.name], "additionalProperties": False
+        }  # fmt: skip
+
+    @property
+    def _digits(self) -> bool:
+        return all(option.isdecimal() for option in self.options)
 
 
 class Request(NamedTuple):
@@ -15,7 +40,12 @@ class Request(NamedTuple):
     temperature: float  # 0 always takes the likeliest token
     seed: int
     schema: Mapping[str, Any] | None = None  # JSON schema that the answer must be an instance of
-    options: Sequence[str] | None = None  # or: the answer is one of these, each a single token
+    choice: Choice | None = None  # or: what it must choose from
+
+    @property
+    def form(self) -> Mapping[str, Any] | None:
+        """The JSON schema of the answer."""
+        return self.choice.schema if self.choice is not None else self.schema
 
 
 class Completion(NamedTuple):
@@ -25,14 +55,14 @@ class Completion(NamedTuple):
     finish: str  # stop, or length: cut off at `max_tokens`
     tokens_in: int
     tokens_out: int
-    log_probabilities: Mapping[str, float] | None = None  # of the options, where the model tells them
+    log_probabilities: Mapping[str, float] | None = None  # of the options of a choice, where the model tells them
 
 
 class Rejected(NamedTuple):
     """There is no usable answer, for a reason that lies with this one request.
 
     Reasons: timed_out, bad_request, rubbish (what came is no answer of the API), cut_off (at `max_tokens`, so that the
-    JSON is incomplete), not_in_form (not what schema or options allow), too_long (prompt and answer exceed the
+    JSON is incomplete), not_in_form (not what schema or choice allow), too_long (prompt and answer exceed the
     context).
     """
 

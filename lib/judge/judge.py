@@ -1,10 +1,10 @@
 """A language model as judge: it grades an answer from 1 to 5, or picks the better of two.
 
-A verdict is the likeliest of the allowed answers, so that it is always in form where the model runs here; where the
-model tells the probabilities, they make the verdict finer. The grade is then the mean of the grades by their
+A verdict is the likeliest of the allowed answers behind `{"grade": `, so that it is always in form where the model runs
+here. Where the model tells the probabilities, they make the verdict finer: the grade is the mean of the grades by their
 probability (Liu et al. 2023, G-Eval), and a pair is decided by the log-odds of both orders together, so that what a
-judge gives to the first place cancels (Zheng et al. 2023). Without probabilities, a pair whose two orders disagree is
-a draw.
+judge gives to the first place cancels (Zheng et al. 2023). Elsewhere a pair whose two orders disagree is a draw. With
+Qwen2.5-Coder-0.5B the likeliest grade alone is right about 62% of known pairs, the mean about 98%.
 
 Temperature 0. The answers judged cannot speak as the user or the system: no text is read as a special token.
 """
@@ -12,19 +12,19 @@ Temperature 0. The answers judged cannot speak as the user or the system: no tex
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from string import Template
 from typing import NamedTuple
 
 from lib.completion.endpoint import Endpoint
-from lib.completion.types import Completion, Rejected, Request
+from lib.completion.types import Choice, Completion, Rejected, Request
 from lib.pipeline.errors import SmeltError
 
-GRADES = ("1", "2", "3", "4", "5")
-LETTERS = ("A", "B")
+GRADES, LETTERS = ("1", "2", "3", "4", "5"), ("A", "B")
+_GRADE, _BETTER = Choice("grade", GRADES), Choice("better", LETTERS)
 _PROMPTS = Path(__file__).parent / "prompts"
-_ANSWER_TOKENS = 24  # of `{"answer": "5"}` with whatever white space
+_ANSWER_TOKENS = 24  # of `{"better": "A"}` with whatever white space
 _PATIENCE = 10  # answers out of form and none in form: the judge is given up
 _GIVEN = " A reference answer, which is correct, is given."
 
@@ -69,8 +69,8 @@ def _prompt(name: str, question: str, reference: str | None, **answers: str) -> 
     return template.substitute(given="" if reference is None else _GIVEN, question=question, reference=shown, **answers)
 
 
-def _request(content: str, options: Sequence[str]) -> Request:
-    return Request([{"role": "user", "content": content}], _ANSWER_TOKENS, 0.0, 0, options=options)
+def _request(content: str, choice: Choice) -> Request:
+    return Request([{"role": "user", "content": content}], _ANSWER_TOKENS, 0.0, 0, choice=choice)
 
 
 class Judge:
@@ -101,7 +101,7 @@ class Judge:
             SmeltError: the judge answers nobody, or never in form.
         """
         requests = (
-            _request(_prompt("grade", case.question, case.reference, answer=case.answer), GRADES) for case in cases
+            _request(_prompt("grade", case.question, case.reference, answer=case.answer), _GRADE) for case in cases
         )
         for answer in self._endpoint.complete_all(requests):
             yield self._grade(answer)
@@ -113,7 +113,7 @@ class Judge:
             SmeltError: the judge answers nobody, or never in form.
         """
         requests = (
-            _request(_prompt("compare", pair.question, pair.reference, first=first, second=second), LETTERS)
+            _request(_prompt("compare", pair.question, pair.reference, first=first, second=second), _BETTER)
             for pair in pairs
             for first, second in ((pair.one, pair.other), (pair.other, pair.one))
         )
@@ -129,7 +129,8 @@ class Judge:
             self._in_form += 1
             return True
         self.rejected[answer.reason] = self.rejected.get(answer.reason, 0) + 1
-        if not self._in_form and self.rejected.get("not_in_form", 0) >= _PATIENCE:
+        formless = self.rejected.get("not_in_form", 0) + self.rejected.get("cut_off", 0)
+        if not self._in_form and formless >= _PATIENCE:
             raise OutOfForm(
                 f"the judge {self.identity} never answers in form: {_PATIENCE} answers, the last one {answer.detail}. "
                 f"Choose another `judge.model`, or one whose server takes a schema (structured: json_schema)"
