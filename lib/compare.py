@@ -66,8 +66,8 @@ def _from_revision(root: Path, revision: str, path: str) -> str | None:
         return dvc.api.read(path, repo=str(root), rev=revision, encoding="utf-8")
     except (DvcException, OSError) as error:
         raise SmeltError(
-            f"{path} of {revision!r} is in neither DVC's cache nor a remote ({error}). `make pull` in a check-out of it "
-            f"fetches it, and `dvc repro evaluate` there measures it again"
+            f"{path} of {revision!r} is in neither DVC's cache nor a remote ({error}). `make pull` in a check-out of "
+            f"it fetches it, and `dvc repro evaluate` there measures it again"
         ) from None
 
 

@@ -24,10 +24,7 @@ FIRST = Preference(0.5, (1.0, 0.0))  # whatever stands first
 
 def test_a_judge_that_is_always_right():
     found = measure(
-        [
-            verdicts(n, LONG, SHORT, (5, 1, 2, 3), dict.fromkeys((NEAR_MISS, SHUFFLED, TRUNCATED), RIGHT))
-            for n in range(20)
-        ],
+        [verdicts(n, LONG, SHORT, (5, 1, 2, 3), dict.fromkeys(WORSE, RIGHT)) for n in range(20)],
         least=0.8,
     )
     for what in ("grades", "pairs"):
@@ -42,10 +39,7 @@ def test_a_judge_that_is_always_right():
 
 def test_a_judge_that_picks_what_stands_first():
     found = measure(
-        [
-            verdicts(n, LONG, SHORT, (3, 3, 3, 3), dict.fromkeys((NEAR_MISS, SHUFFLED, TRUNCATED), FIRST))
-            for n in range(20)
-        ],
+        [verdicts(n, LONG, SHORT, (3, 3, 3, 3), dict.fromkeys(WORSE, FIRST)) for n in range(20)],
         least=0.8,
     )
     assert found["pairs"]["accuracy"]["all"]["value"] == 0.5
