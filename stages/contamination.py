@@ -2,43 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from lib.pipeline.run import Run, stage
 from lib.text import contamination
 from lib.text.documents import count_documents, read_documents
 
 DOCUMENTS, CONVERSATIONS, HELD_OUT = "data/mix/train", "data/chat/train.jsonl", "data/chat/test.jsonl"
-SHOWN = 20  # findings in the report, of each length of run
+SHOWN = 20  # findings in the report, of each search and place
 
 
 @stage
 def main(run: Run) -> None:
     decontaminated, shorter = run.param("dedup.decontaminate"), run.param("contamination").ngram
     folders = {name: run.dep(f"data/assets/{name}") for name in decontaminated.sets}
-    folders[contamination.HELD_OUT] = contamination.write_held_out(run.dep(HELD_OUT), run.scratch / "held_out")
-    lengths = sorted({decontaminated.ngram, shorter}, reverse=True)
-    indexes = contamination.indexes(folders, decontaminated, lengths)
+    lengths = sorted({decontaminated.ngram, shorter}, reverse=True) if folders else []
+    indexes = {str(ngram): contamination.build(folders, decontaminated, ngram) for ngram in lengths}
+    indexes["whole"] = contamination.build_held_out(run.dep(HELD_OUT), run.scratch / "held_out", decontaminated)
 
-    def documents():
-        documents = read_documents(run.dep(DOCUMENTS))
-        for document in run.progress(documents, count_documents(run.dep(DOCUMENTS)), " documents"):
+    def documents() -> Iterator[tuple[str, str]]:
+        found = read_documents(run.dep(DOCUMENTS))
+        for document in run.progress(found, count_documents(run.dep(DOCUMENTS)), " documents"):
             yield document.id, document.text
 
-    def conversations():
-        for name, messages in contamination.turns(run.dep(CONVERSATIONS)):
-            yield name, "\n".join(messages)
-
+    conversations = (
+        (f"{name}#{number}", "\n".join(messages))
+        for number, (name, messages) in enumerate(contamination.turns(run.dep(CONVERSATIONS)))
+    )
+    places = {
+        "documents": contamination.search(indexes, contamination.once(documents())),
+        "conversations": contamination.search(indexes, conversations),
+    }
     measured, shown = {}, {}
-    for ngram, index in indexes.items():
-        found = {
-            "documents": contamination.search(index, documents()),
-            "conversations": contamination.search(index, conversations()),
-        }
-        measured[str(ngram)] = contamination.measure(index, found)
-        shown[str(ngram)] = [
-            {"place": place, **one._asdict()} for place, several in found.items() for one in several[:SHOWN]
-        ]
-        for name, figures in measured[str(ngram)].items():
-            run.log(f"runs of {ngram} words: {name}: {figures}")
+    for name, index in indexes.items():
+        found = {place: several[name] for place, several in places.items()}
+        measured[name] = contamination.measure(index, found)
+        shown[name] = [{"place": place, **one._asdict()} for place, several in found.items() for one in several[:SHOWN]]
+        for of_set, figures in measured[name].items():
+            run.log(f"{'whole items' if name == 'whole' else f'runs of {name} words'}: {of_set}: {figures}")
     run.report("found.json", shown)
     run.metrics({"words": measured})
 

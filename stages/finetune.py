@@ -24,6 +24,7 @@ from lib.trainers.loop import Task, Trainer
 from lib.trainers.objectives import Chat
 from lib.trainers.optimizers import for_finetuning, remarks
 from lib.trainers.schedules import schedule
+from lib.trainers.text import Sampler
 
 
 def read_conversations(path: Path, tokenizer: Tokenizer, longest: int) -> tuple[Conversations, int]:
@@ -74,7 +75,14 @@ def main(run: Run) -> None:
         "rank": settings.rank,
         "optimizer": settings.optimizer,
     }
-    task = Task(train, val, settings.batch_rows, seed, steps, factor, identity, section="finetune")
+
+    def turns(prompt: str) -> tuple[list[int], int]:
+        question, answer = {"role": "user", "content": prompt}, {"role": "assistant", "content": ""}
+        ids, mask = encode_chat(tokenizer, [question, answer])
+        return ids[: mask.index(True)], ids[mask.index(True)]
+
+    sampler = Sampler(base, settings.samples, longest, turns)
+    task = Task(train, val, settings.batch_rows, seed, steps, factor, identity, section="finetune", sampler=sampler)
     trainer = Trainer(run, engine, settings, run.param("guards"), task, Meter(backend, flops_per_token=None))
     untrained, _ = trainer.validate()
     history = trainer.fit()
@@ -88,6 +96,7 @@ def main(run: Run) -> None:
     shutil.copyfile(base / "generation_config.json", chat / "generation_config.json")
     copy_tokenizer(base, chat, end=END_OF_TURN)
     history.write(run)
+    run.report("samples.json", history.samples)
     run.metrics(
         {
             "trainable_parameters": trainable,

@@ -94,14 +94,17 @@ class Judge:
         """The limit of the budget that ended the last series, or None."""
         return self._endpoint.stopped
 
-    def grades(self, cases: Iterable[Case]) -> Iterator[float | None]:
+    def grades(self, cases: Iterable[Case], prompt: str = "grade") -> Iterator[float | None]:
         """The grade of each case, 1 to 5; fewer than there are cases if the budget ends.
+
+        Args:
+            prompt: `grade` answers to questions, or `continue` for texts after a beginning.
 
         Raises:
             SmeltError: the judge answers nobody, or never in form.
         """
         requests = (
-            _request(_prompt("grade", case.question, case.reference, answer=case.answer), _GRADE) for case in cases
+            _request(_prompt(prompt, case.question, case.reference, answer=case.answer), _GRADE) for case in cases
         )
         for answer in self._endpoint.complete_all(requests):
             yield self._grade(answer)

@@ -102,3 +102,4 @@ class Finetune(Optimization):
     batch_rows: Positive
     precision: Literal["auto", "bf16", "fp32"]  # LoRA's products are too small to gain by fp8
     decay_fraction: Share
+    samples: Samples

@@ -121,28 +121,26 @@ def _sample(sample: Mapping[str, Any]) -> Sample:
 def contamination(results: Results) -> Section:
     """Items of evaluation sets and held-out tasks in what was trained on."""
     measured = results.metrics("contamination")["words"]
-    longest = max(measured, key=int)
+    longest = max((name for name in measured if name != "whole"), key=int, default="whole")
     leaked = sum(figures["found"] for figures in measured[longest].values())
+    verdict = f"{count(leaked)} items were found, and scores on them may be luck." if leaked else "no item was found."
+    how = f"runs of {longest} words, or as a whole where they are shorter" if longest != "whole" else "whole items"
     blocks: list[Block] = [
         Note(
-            f"Searched for in the documents and conversations that were trained on, after decontamination, by runs of "
-            f"{longest} words, or as a whole where they are shorter: "
-            + (
-                "no item was found."
-                if not leaked
-                else f"{count(leaked)} items were found, and scores on them may be luck."
-            ),
+            f"Searched for in the documents and conversations that were trained on, after decontamination, by {how}: "
+            f"{verdict} Shorter runs miss less, and also find phrases that say nothing. Of held-out tasks, whole "
+            f"questions and whole answers count.",
             warning=bool(leaked),
         )
     ]
-    for ngram, sets in measured.items():
+    titles = ("items", "searched for", "found in documents", "found in conversations")
+    for name, sets in measured.items():
         rows = [
-            [name, *(count(row[key]) for key in ("items", "searched", "documents", "conversations"))]
-            for name, row in sets.items()
+            [of_set, *(count(row[key]) for key in ("items", "searched", "documents", "conversations"))]
+            for of_set, row in sets.items()
         ]
-        titles = ("items", "searched for", "found in documents", "found in conversations")
-        caption = f"Items that share {ngram} words in a row with what was trained on"
-        blocks.append(Table(caption, [Column("set"), *map(Column, titles)], rows))
+        what = "Held-out tasks as a whole" if name == "whole" else f"Items by runs of {name} words"
+        blocks.append(Table(f"{what}, in what was trained on", [Column("set"), *map(Column, titles)], rows))
     found = results.json("reports/contamination/found.json")[longest]
     if found:
         columns = [Column("item"), *(Column(title, numeric=False) for title in ("in", "shared words"))]

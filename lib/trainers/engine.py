@@ -300,7 +300,8 @@ class TorchEngine:
         self._raw.eval()
         with self._accelerator.autocast():
             model = getattr(self._raw, "call_model", self._raw.model)
-            logits_BTV = model(torch.from_numpy(tokens_BT).to(self._accelerator.device))
+            found = model(torch.from_numpy(tokens_BT).to(self._accelerator.device))
+            logits_BTV = getattr(found, "logits", found)  # transformers' models give more than that
         processes.put_back(self._raw)
         self._raw.train()
         return logits_BTV[:, -1].argmax(dim=-1).cpu().numpy()

@@ -132,7 +132,9 @@ class Trainer:
             history.val.append(self._validation())
             view.record("val", history.val[-1])
         if task.sampler and self.step % task.sampler.every == 0:
-            for sample in task.sampler(self._engine):
+            samples = task.sampler(self._engine)
+            view.sampled(self.step, samples, task.sampler.asks)
+            for sample in samples:
                 history.samples.append({"step": self.step, **sample})
                 self._run.log(f"step {self.step}: {sample['prompt']} | {sample['text']}")
         doubt = self._guard.check_fall(last=self.step == task.steps)
