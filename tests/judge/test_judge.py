@@ -94,8 +94,8 @@ def test_a_server_that_tells_probabilities(tmp_path):
             verdict(handler, "5", {name: math.log(share) for name, share in shares.items()})
         else:
             first = "Answer A: Honey" in handler.said
-            # It likes the first place, and honey a little more.
-            verdict(handler, "A", {"A": math.log(0.9 if first else 0.8), "B": math.log(0.1 if first else 0.2)})
+            # It says that the second is worse, and of honey a little less surely.
+            verdict(handler, "B", {"B": math.log(0.9 if first else 0.8), "A": math.log(0.1 if first else 0.2)})
 
     grades, (preference,), _, there = asked(script, tmp_path)
     assert grades == pytest.approx([(5 * 0.5 + 4 * 0.375 + 3 * 0.05 + 2 * 0.05 + 0.025)] * 3)
@@ -106,13 +106,13 @@ def test_a_server_that_tells_probabilities(tmp_path):
 
 
 def test_a_server_that_tells_none(tmp_path):
-    grades, (preference,), *_ = asked(lambda handler: verdict(handler, "4" if graded(handler) else "A"), tmp_path)
+    grades, (preference,), *_ = asked(lambda handler: verdict(handler, "4" if graded(handler) else "B"), tmp_path)
     assert grades == [4.0] * 3
     assert preference.score == 0.5  # the first place won twice
 
 
 def test_a_verdict_is_read_strictly(tmp_path):
-    said = iter(["4", " 3\n", "The grade is 5.", "A", "B"])
+    said = iter(["4", " 3\n", "The grade is 5.", "B", "A"])
     grades, (preference,), judge, _ = asked(
         lambda handler: handler.answer(next(said)), tmp_path, structured="none", attempts=1
     )

@@ -84,6 +84,19 @@ def _content(stage: str, number: int, file: str, sources: list[str]) -> Any:
         return {name: {item: values} if item else values}
     if name == "clean" and file == "samples.json":
         return {"min_words": [{"id": f"{item}/1", "uri": f"data/{item}/1.txt", "text": "Too few words."}]}
+    if name == "judge" and file == "samples.json":
+        return [
+            {
+                "prompt": "What is Mount Etna, <b>really</b>?",
+                "expected": "An active volcano.",
+                "answers": {"chat": "A volcano.", "reference": "A mountain range."},
+                "grades": {"chat": 3.25, "reference": None},
+                "preference": 1.0,
+            }
+        ]
+    if name == "contamination" and file == "found.json":
+        found = {"place": "documents", "item": "piqa/validation.jsonl#12", "text": "wiki/7", "words": "to thicken a"}
+        return {"13": [found], "8": [found], "whole": []}
     if file == "samples.json" and not item:
         return [{"step": number * 10, "prompt": "The capital of France is", "text": f" the {name}"}]
     if file == "samples.json":
@@ -296,6 +309,54 @@ def _metrics(name: str, item: str, sources: list[str]) -> dict[str, Any]:
                     "truthfulqa": {"questions": 40, "token_f1": score(0.21, 0.02)},
                     "arc_easy": {"questions": 30, "accuracy": score(0.41, 0.09)},
                 },
+            }
+        case "contamination":
+            sets = {
+                "piqa/validation.jsonl": {
+                    "items": 1500,
+                    "searched": 1499,
+                    "found": 1,
+                    "documents": 1,
+                    "conversations": 0,
+                },
+            }
+            tasks = {"held_out/answers.jsonl": {"items": 567, "searched": 567, "found": 3, "documents": 3,
+                                                "conversations": 0}}  # fmt: skip
+            return {"words": {"13": sets, "8": sets, "whole": tasks}}
+        case "judge":
+            right = {"value": 0.81, "low": 0.7, "high": 0.89, "stderr": 0.05}
+            even = {"value": 0.5, "low": 0.4, "high": 0.6, "stderr": 0.05}
+            kinds = ("all", "near_miss", "shuffled", "truncated")
+            verdict = {
+                "questions": 24,
+                "graded": 24,
+                "grade": {"chat": score(2.4, 0.2), "reference": score(1.9, 0.15)},
+                "grade_difference": score(0.5, 0.22),
+                "compared": 23,
+                "preferred": score(0.61, 0.09),
+            }
+            return {
+                "control": {
+                    "questions": 12,
+                    "grades": {
+                        "accuracy": dict.fromkeys(kinds, right),
+                        "length_bias": even,
+                        "mean": {"gold": 4.1},
+                        "reliable": True,
+                    },
+                    "pairs": {
+                        "accuracy": dict.fromkeys(kinds, even),
+                        "order_bias": right,
+                        "length_bias": dict.fromkeys(even),
+                        "orders_agree": even,
+                        "reliable": False,
+                    },
+                    "agreement": even,
+                },
+                "verdicts": {"all": verdict, "commands": verdict},
+                "rejected": {"too_long": 2},
+                "stopped": None,
+                "judge": "gguf sha256:b179c952",
             }
         case "export":
             quantised = {"F16": {"bytes": 10_700_000}, "Q8_0": {"bytes": 5_800_000}, "Q4_K_M": {"bytes": 3_900_000}}

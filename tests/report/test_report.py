@@ -316,3 +316,20 @@ def test_the_commit_and_what_differs_from_it(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("seed: 2")
     (tmp_path / "new.py").write_text("")
     assert lineage.origin(tmp_path) == [commit, ["uncommitted changes", "params.yaml, new.py"]]
+
+
+def test_verdicts_of_a_judge_stand_behind_its_measurement(page: Page) -> None:
+    assert "Preferences are not reliable" in page.text
+    assert "Grades are not reliable" not in page.text
+    assert "81.0% (70.0 to 89.0)" in page.text
+    assert page.text.index("The judge on known answers") < page.text.index("Verdicts on held-out questions")
+    assert "chat preferred, not reliable" in page.text
+    assert "grade of chat, not reliable" not in page.text
+    assert "too_long 2" in page.text
+    assert "What is Mount Etna, <b>really</b>? (chat preferred)" in page.text
+
+
+def test_contamination_is_shown(page: Page) -> None:
+    assert "1 items were found, and scores on them may be luck" in page.text
+    assert ["held_out/answers.jsonl", "567", "567", "3", "0"] in page.rows
+    assert ["piqa/validation.jsonl#12", "wiki/7", "to thicken a"] in page.rows
