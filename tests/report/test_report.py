@@ -121,7 +121,9 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Page:
 def test_every_report_of_every_stage_is_read() -> None:
     stages = declarations(REPOSITORY)
     written = {path for name, stage in stages.items() if name != "report" for path in stage.outs}
-    assert {path for path in written if path.startswith("reports/")} == set(stages["report"].data)
+    # Answers are for the stage `judge`, items and the control set for comparisons and for those who look closer.
+    shown = {path for path in written if path.startswith("reports/") and not path.endswith(".jsonl")}
+    assert shown == {path for path in stages["report"].data if not path.endswith(".jsonl")}
 
 
 @pytest.mark.parametrize("name", ["page", "odd"])

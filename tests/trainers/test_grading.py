@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from lib.params.load import read_yaml
 from lib.params.training import Samples
 from lib.pipeline.errors import SmeltError
+from lib.trainers.grading import Grader
 from lib.trainers.text import Sampler
 from tests.completion.server import Handler, Server, completion
 from tests.tokenizer.conftest import folder, tokenizer  # noqa: F401
@@ -30,9 +31,10 @@ def project(root: Path, url: str) -> Path:
 
 
 def train(scratch: Path, tokenizer_folder: Path, root: Path | None = None, steps: int = 9):
-    """Train with two samples every third step; the trainer and what was said."""
+    """Train with two samples every third step, whose prompts are questions in few tokens."""
     run = trainer(scratch, steps=steps)
-    sampler = Sampler(tokenizer_folder, Samples(every=3, tokens=2, prompts=["Rain in", "One"]), context_length=16)
+    samples = Samples(every=3, tokens=2, prompts=["Rain in", "One"])
+    sampler = Sampler(tokenizer_folder, samples, 16, turns=lambda prompt: ([len(prompt)], -1))
     object.__setattr__(run._task, "sampler", sampler)
     run._run.root = root
     run.fit()
@@ -58,6 +60,7 @@ def test_every_sample_is_graded_and_nothing_else_changes(tmp_path, folder, monke
         judged = train(tmp_path / "judged", folder, project(tmp_path / "root", server.url))
     assert judged._run.observed["sample_grades"] == {"3": 3.5, "6": 3.5, "9": 3.5}
     assert "step 6: the judge grades the samples 3.50 of 5" in judged._run.said
+    assert all(body["messages"][-1]["content"].startswith("Grade an answer") for body in server.asked)
     assert len(server.asked) == len({body["messages"][-1]["content"] for body in server.asked})  # others were cached
     assert same(weights(plain), weights(judged))
     assert plain.history == judged.history
@@ -98,3 +101,15 @@ def test_a_wrong_setting_is_refused(tmp_path, folder, monkeypatch):  # noqa: F81
     monkeypatch.setenv("SMELT_JUDGE", "yes")
     with pytest.raises(SmeltError, match="SMELT_JUDGE is 'yes'"):
         train(tmp_path / "s", folder, tmp_path)
+
+
+def test_a_beginning_is_graded_as_a_text(tmp_path, folder, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("SMELT_JUDGE", "1")
+    with Server(grade) as server:
+        run = trainer(tmp_path / "s")._run
+        run.root = project(tmp_path / "root", server.url)
+        grader = Grader(run, lambda step, mean: None)
+        grader.send(3, [{"prompt": "Rain in", "text": " spring"}], asks=False)
+        grader.close()
+    assert run.observed["sample_grades"] == {"3": 2.0}
+    assert server.asked[0]["messages"][0]["content"].startswith("Grade a text that a small language model wrote")
