@@ -50,8 +50,8 @@ class LocalModel(Section):
 
 
 class RemoteModel(Section):
-    url: Annotated[str, AfterValidator(_base_address)]
-    model: Annotated[str, Field(min_length=1)]
+    url: Annotated[str, AfterValidator(_base_address)] | None
+    model: Annotated[str, Field(min_length=1)] | None
     key: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] | None  # the environment variable that holds the key
     structured: Literal["json_schema", "json_object", "none"]  # how the server is told the schema
     timeout_seconds: Annotated[float, Field(gt=0)]  # of one try, to the answer's last byte
@@ -68,3 +68,9 @@ class ChatEndpoint(Section):
     openai: RemoteModel
     attempts: Positive  # seeds tried, one after the other, until an answer is in form; only with a temperature above 0
     budget: Budget
+
+    @model_validator(mode="after")
+    def _is_named(self) -> ChatEndpoint:
+        if self.kind == "openai" and None in (self.openai.url, self.openai.model):
+            raise ValueError("kind is openai: give openai.url and openai.model")
+        return self

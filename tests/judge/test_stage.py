@@ -26,7 +26,7 @@ def make(root: Path, url: str, **changes: object) -> Path:
 
     def change(params: dict) -> None:
         params["judge"]["model"]["kind"] = "openai"
-        params["judge"]["model"]["openai"] |= {"url": url, "retries": 1, "retry_seconds": 0.01}
+        params["judge"]["model"]["openai"] |= {"url": url, "model": "m", "retries": 1, "retry_seconds": 0.01}
         params["judge"] |= {"control": 2, **changes}
 
     project.make(root, {"s": project.folder("s")}, change)

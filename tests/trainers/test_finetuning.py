@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from peft import PeftModel
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from lib.backends.precision import Precision
+from lib.trainers.engine import TorchEngine
 from lib.trainers.loader import IGNORED, Conversations
 from lib.trainers.lora import add_adapter
 from lib.trainers.objectives import Chat, positions
@@ -83,3 +85,12 @@ def test_only_the_adapters_learn(model: PeftModel, optimizer: str, rate: float) 
     assert losses[-1] < losses[0] / 2
     moved = {name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])}
     assert moved == {name for name in before if "lora_" in name}
+
+
+def test_the_next_token_of_a_peft_model_is_its_likeliest(model: PeftModel) -> None:
+    objective = Chat(model)
+    optimizers = for_finetuning(model, SETTINGS, CPU)
+    engine = TorchEngine(CPU, objective, optimizers, 1, Precision("fp32", None), compiles=False, say=print)
+    tokens = np.arange(14).reshape(2, 7)
+    expected = model(input_ids=torch.from_numpy(tokens)).logits[:, -1].argmax(dim=-1)
+    assert engine.next_tokens(tokens).tolist() == expected.tolist()

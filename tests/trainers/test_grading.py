@@ -24,7 +24,7 @@ def project(root: Path, url: str) -> Path:
     """A folder with params.yaml whose judge is at `url`."""
     params = read_yaml(ROOT / "params.yaml")
     params["judge"]["model"]["kind"] = "openai"
-    params["judge"]["model"]["openai"] |= {"url": url, "retries": 1, "retry_seconds": 0.01}
+    params["judge"]["model"]["openai"] |= {"url": url, "model": "m", "retries": 1, "retry_seconds": 0.01}
     root.mkdir(exist_ok=True)
     YAML().dump(params, root / "params.yaml")
     return root
