@@ -84,10 +84,10 @@ def benchmarks(results: Results) -> Section:
         Table("Scores by lm-eval", columns, rows),
         Note(
             "± is one standard error. ≈: within two of them of guessing, so no skill was shown. Per character: the "
-            "choice with the highest log likelihood per character, so that long ones are not at a disadvantage. MMLU "
-            "in letters shows the choices and scores A to D; as a cloze it scores their texts, which small models learn "
-            "first. BoolQ's chance is that of always saying yes. TruthfulQA: the answer's words against the nearest "
-            "right one."
+            "choice with the highest log likelihood per character, so that long ones are not at a disadvantage. In "
+            "letters, MMLU shows the choices and scores A to D; as a cloze it scores their texts, which small models "
+            "learn first. BoolQ's chance is that of always saying yes. TruthfulQA: the answer's words against the "
+            "nearest right one."
         ),
     ]
     return Section("benchmarks", "Public benchmarks", blocks)
