@@ -68,14 +68,17 @@ def _choices(path: Path) -> list[_Asked]:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             row = json.loads(line)
-            options = row["options"].split("\n")
-            options.remove(row["answer"])
+            options = [option.partition(". ") for option in row["options"].split("\n") if option.strip()]
+            answer = row["answer"].partition(". ")
+            others = [choice.strip() for letter, _, choice in options if letter != answer[0]]
+            if len(others) != len(options) - 1:
+                raise ValueError(f"{answer[0]!r} is not the letter of one option")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise SmeltError(
                 f"{path}, line {number}: no question, options and an answer among them ({error})"
             ) from None
-        gold, *others = (option.partition(". ")[2].strip() for option in (row["answer"], *options))
-        found.append(_Asked(f"choice/{path.name}#{number}", "choice", row["question"].strip(), gold, tuple(others)))
+        name, question = f"choice/{path.parent.name}/{path.name}#{number}", row["question"].strip()
+        found.append(_Asked(name, "choice", question, answer[2].strip(), tuple(others)))
     return found
 
 

@@ -46,6 +46,13 @@ def test_the_seed_draws_and_the_order_of_the_file_does_not(tmp_path):
     assert len(drawn) > 1
 
 
+def test_choices_are_told_by_their_letters(tmp_path):
+    path = tmp_path / "set.jsonl"
+    path.write_text('{"question": "q", "options": "\\nA. x\\nB. y?", "answer": "B. y"}\n')
+    (found,) = build(write_conversations(tmp_path / "test.jsonl"), [path], 1, 1)[2:]
+    assert found.answers == {GOLD: "y", NEAR_MISS: "x"}
+
+
 @pytest.mark.parametrize("row", ["{}", "nonsense", '{"question": "q", "options": "A. x", "answer": "B. y"}', "[]"])
 def test_a_set_without_its_columns_is_named_with_its_line(tmp_path, row):
     path = tmp_path / "set.jsonl"
