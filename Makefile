@@ -64,7 +64,7 @@ exp: setup ## run an experiment: make exp SET="pretrain.learning_rate=2e-3 seed=
 	@test -z "$(TEMP)$(QUEUE)" || git diff --quiet -- lib stages || echo "Note: unstaged edits of lib/ and stages/ are part of this experiment"
 	@$(BIN)/python -m lib.inputs $(if $(TEMP)$(QUEUE),--crawled)
 	@own=(); while IFS= read -r -d '' file; do own+=(--copy-paths "$$file"); done \
-	  < <(find data/internal data/web -mindepth 1 -maxdepth 1 ! -name .gitkeep -print0); \
+	  < <(find data/internal data/pairs data/web -mindepth 1 -maxdepth 1 ! -name .gitkeep -print0); \
 	test -n "$(TEMP)$(QUEUE)" || own=(); \
 	set -x; $(BIN)/dvc exp run $(if $(QUEUE),--queue)$(if $(TEMP),--temp) "$${own[@]}" $(foreach value,$(SET),-S $(value))
 

@@ -13,7 +13,7 @@ def main(run: Run) -> None:
     settings = run.param(f"export.{run.item}")
     stages = [
         json.loads(run.dep(f"reports/{name}/lineage.json").read_text())
-        for name in ("mix", "pretrain", "decay", "finetune")
+        for name in ("mix", "pretrain", "decay", "finetune", "prefer")
     ]
     mixture = json.loads(run.dep("reports/mix/metrics.json").read_text())["mix"]["sources"]
     lineage = combine(stages, mixture)

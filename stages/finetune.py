@@ -83,7 +83,7 @@ def main(run: Run) -> None:
         return
 
     lora.save_adapter(model, "models/base", run.out("models/adapter"))
-    chat = run.out("models/chat")
+    chat = run.out("models/sft")
     lora.merge(model).save_pretrained(chat)
     shutil.copyfile(base / "generation_config.json", chat / "generation_config.json")
     copy_tokenizer(base, chat, end=END_OF_TURN)

@@ -41,6 +41,8 @@ def main(run: Run) -> None:
         "decay": run.param("decay"),
         "chat": run.param("chat"),
         "finetune": run.param("finetune"),
+        "preferences": run.param("preferences"),
+        "prefer": run.param("prefer"),
         "evaluate": run.param("evaluate"),
         "export": export,
         "index": run.param("index"),

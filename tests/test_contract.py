@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from lib.inputs import PAIRS
 from lib.params import load as params
 from lib.pipeline.declarations import declarations
 
@@ -175,7 +176,7 @@ def test_lists_of_children_equal_the_sources() -> None:
     sets = {f"data/assets/{name}" for name in PARAMS.dedup.decontaminate.sets}
     assert set(DECLARED["dedup"].data) == {f"data/clean/{name}" for name in PARAMS.sources} | sets
     outs = {out: name for name, stage in DECLARED.items() for out in stage.outs}
-    inputs = {source.input for source in PARAMS.sources.values()}  # `python -m lib.inputs` makes them
+    inputs = {PAIRS, *(source.input for source in PARAMS.sources.values())}  # `python -m lib.inputs` makes them
     for name, stage in DECLARED.items():
         for dep in stage.data:
             made = any(dep == out or dep.startswith(out + "/") for out in outs)

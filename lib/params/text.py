@@ -1,4 +1,4 @@
-"""`pii`, `dedup`, `mix`, `tokenizer`, `encode` and `chat`: what happens to documents."""
+"""`pii`, `dedup`, `mix`, `tokenizer`, `encode`, `chat` and `preferences`: what happens to documents."""
 
 from __future__ import annotations
 
@@ -87,3 +87,17 @@ class Chat(Section):
     manual: NotNegative | None
     encyclopedia: NotNegative | None
     yes_no: NotNegative | None
+
+
+class Answers(Section):
+    kinds: Annotated[list[Name], Field(min_length=1)]
+    tasks: Positive
+    max_new_tokens: Positive
+
+
+class Preferences(Section):
+    # A word that Python keeps for itself.
+    origin: Annotated[Literal["files", "answers"] | None, Field(alias="from")]
+    limit: Positive | None
+    val: Rate
+    answers: Answers

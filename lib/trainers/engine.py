@@ -296,6 +296,20 @@ class TorchEngine:
         return processes.total(total)
 
     @torch.no_grad()
+    def log_probabilities(self, batch: Batch) -> np.ndarray:
+        """Of each label, row after row, (N,) float32 in nats, if the objective tells them. Each process has all."""
+        self._raw.eval()
+        rows = self._rows or self._fitting(batch)
+        with self._accelerator.autocast():
+            found = [
+                self._raw.log_probabilities(*piece[:3]).float().cpu().numpy()
+                for piece in self._micro_batches(batch, rows)
+            ]
+        processes.put_back(self._raw)
+        self._raw.train()
+        return np.concatenate(found)
+
+    @torch.no_grad()
     def next_tokens(self, tokens_BT: np.ndarray) -> np.ndarray:
         self._raw.eval()
         with self._accelerator.autocast():

@@ -31,6 +31,11 @@ class Batch(NamedTuple):
     labels: np.ndarray  # (B, T) int64: the token that follows the input in its document, IGNORED where there is no loss
     documents: np.ndarray  # (B, T) int32: number of the document within its row, from 0; padding has one of its own
 
+    @property
+    def counted(self) -> int:
+        """Tokens with loss: what a summed loss is divided by."""
+        return int((self.labels != IGNORED).sum())
+
 
 class Batches(Protocol):
     """What the loop trains on."""

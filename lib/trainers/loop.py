@@ -23,7 +23,7 @@ from lib.trainers.checkpoints import Record, Store, check_identity
 from lib.trainers.engine import Engine, State
 from lib.trainers.guards import Guard, Verdict
 from lib.trainers.live import History, Meter, Row, View
-from lib.trainers.loader import IGNORED, Batches, Prefetch
+from lib.trainers.loader import IGNORED, Batch, Batches, Prefetch
 from lib.trainers.text import Sampler
 
 
@@ -39,6 +39,7 @@ class Task:
     schedule: Callable[[int], float]  # step -> factor on the peak rates
     identity: dict[str, Any]  # what a checkpoint has to agree with: shape, seed, data
     section: str  # of params.yaml, for advice
+    measure: Callable[[Engine, Batch], Row] | None = None  # `loss` and more of rows held out; None: the loss alone
     token_bytes: np.ndarray | None = None  # (V,) for bits per byte
     sampler: Sampler | None = None
 
@@ -93,15 +94,15 @@ class Trainer:
 
             # Every token weighs the same, however the batch is cut: the sum is divided by the tokens of the whole
             # batch, not by those of each micro-batch (https://github.com/huggingface/transformers/pull/34191).
-            counted = int((batch.labels != IGNORED).sum())
-            loss = engine.gradient(batch, counted)
+            tokens = int((batch.labels != IGNORED).sum())
+            loss = engine.gradient(batch, batch.counted)
             norm = engine.clip(settings.clip_norm)
 
             verdict = self._guard.judge(number, loss, norm)
             if verdict is Verdict.APPLY:
                 factor = task.schedule(self.step)
                 engine.update(factor)
-                self.tokens += counted
+                self.tokens += tokens
                 self.history.last = {
                     "step": self.step + 1,
                     "tokens": self.tokens,
@@ -116,7 +117,7 @@ class Trainer:
                     return self._roll_back()
             self.step += 1
 
-            view.step(self.step, loss, counted, time.perf_counter() - began, batches.stall_seconds - stalled)
+            view.step(self.step, loss, tokens, time.perf_counter() - began, batches.stall_seconds - stalled)
             stalled = batches.stall_seconds
             self._look(view)
             self._keep(received)
@@ -157,12 +158,11 @@ class Trainer:
 
     def validate(self) -> tuple[float, float | None]:
         """The loss per token in nats, and bits per byte of text, over the first rows of the validation split."""
-        task = self._task
-        batch = task.val.rows(np.arange(min(self._settings.validate_rows, len(task.val))))
+        task, batch = self._task, self._held_out()
         kept = batch.labels[batch.labels != IGNORED]
         nats = self._engine.loss_sum(batch)
         text_bytes = int(task.token_bytes[kept].sum()) if task.token_bytes is not None else 0
-        return nats / max(len(kept), 1), nats / math.log(2) / text_bytes if text_bytes else None
+        return nats / max(batch.counted, 1), nats / math.log(2) / text_bytes if text_bytes else None
 
     def report(self) -> dict[str, Any]:
         """What the metrics say of the run."""
@@ -223,9 +223,15 @@ class Trainer:
 
     # -- looking back
 
+    def _held_out(self) -> Batch:
+        return self._task.val.rows(np.arange(min(self._settings.validate_rows, len(self._task.val))))
+
     def _validation(self) -> Row:
+        row = {"step": self.step, "tokens": self.tokens}
+        if self._task.measure:
+            return row | self._task.measure(self._engine, self._held_out())
         loss, bits = self.validate()
-        row = {"step": self.step, "tokens": self.tokens, "loss": loss}
+        row["loss"] = loss
         return row if bits is None else {**row, "bits_per_byte": bits}
 
     def _finish(self, view: View) -> History:
