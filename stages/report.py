@@ -12,6 +12,7 @@ from lib.report import (
     lineage,
     overview,
     page,
+    preferences,
     privacy,
     training,
 )
@@ -55,6 +56,7 @@ def main(run: Run) -> None:
         evaluation.quality(results, reference),
         evaluation.answers(results),
         training.curves(results),
+        preferences.preferences(results),
         documents.mixture(results, sources),
         documents.rejected(results, sources),
         cleaning.cleaned(results, sources),

@@ -58,7 +58,8 @@ def test_a_second_repro_does_nothing(line: Workspace) -> None:
 
 def test_a_parameter_reruns_what_depends_on_it(line: Workspace) -> None:
     line.set({"finetune": {"learning_rate": 0.0015}})
-    assert line.repro() == {"finetune", "evaluate@chat", "export@hf", "export@gguf", "report"}
+    tuned = {"finetune", "preferences", "prefer"}
+    assert line.repro() == tuned | {"evaluate@chat", "export@hf", "export@gguf", "report"}
     line.commit("another learning rate")
 
 

@@ -1,6 +1,6 @@
 """The lineage that travels inside an exported file, as text metadata that GGUF and safetensors both hold.
 
-    smelt.fingerprint.data      sha256 over the content hashes of what mix, pretrain, decay and finetune read
+    smelt.fingerprint.data      sha256 over the content hashes of what mix, pretrain, decay, finetune and prefer read
     smelt.fingerprint.params    sha256 over their parameters
     smelt.fingerprint.code      sha256 over the hashes of their code and the versions of their packages
     smelt.lineage.sources       JSON: source -> kind, licence, package pin and its sha256, documents trained on, ...
@@ -54,7 +54,7 @@ def combine(stages: Sequence[Mapping[str, Any]], mixture: Mapping[str, Any]) -> 
     """The lineage of a model.
 
     Args:
-        stages: the lineage.json of mix, pretrain, decay and finetune.
+        stages: the lineage.json of mix, pretrain, decay, finetune and prefer.
         mixture: the metrics of mix, by source. Sources that gave no training document are left out.
     """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from lib.params.values import Name, NotNegative, Positive, Rate, Section, Share
 
@@ -96,7 +96,9 @@ class Answers(Section):
 
 
 class Preferences(Section):
-    # A word that Python keeps for itself.
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    # Called `from` in params.yaml, a word that Python keeps for itself.
     origin: Annotated[Literal["files", "answers"] | None, Field(alias="from")]
     limit: Positive | None
     val: Rate

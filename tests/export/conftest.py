@@ -46,6 +46,7 @@ STAGES = [
         "inputs": {"models/stable": "d4"},
     },
     {"stage": "finetune", "code": "c3", "params": {"finetune": {"rank": 4}}, "pins": {}, "inputs": {"data/chat": "d3"}},
+    {"stage": "prefer", "code": "c4", "params": {"prefer": {"beta": 0.1}}, "pins": {}, "inputs": {"models/sft": "d5"}},
 ]
 MIXTURE = {
     name: {

@@ -54,7 +54,16 @@ def write_repository(root: Path) -> dict[str, Any]:
         ("finetune", 0, 420, 3.4, 1.1),
     ):
         _write_curves(root / "reports" / stage, done, steps, first, last)
+    for name in ("train", "val"):
+        write_preferences(root, name, "step,tokens,loss")
     return files
+
+
+def write_preferences(root: Path, name: str, *lines: str) -> None:
+    """The curve `name` of the stage `prefer`, header first."""
+    path = root / f"reports/prefer/{name}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -245,6 +254,10 @@ def _metrics(name: str, item: str, sources: list[str]) -> dict[str, Any]:
                 "val_loss": 1.3,
                 "guards": GUARDS,
             }
+        case "preferences":
+            return {"from": None, "rows": 0, "train": 0, "val": 0, "rejected": {}}
+        case "prefer":
+            return {"pairs": 0}
         case "evaluate":
             bits, service = {"base": (1.5, 0.02), "chat": (1.6, 0.62), "reference": (1.2, 0.31)}[item]
             return {

