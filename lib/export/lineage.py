@@ -1,6 +1,6 @@
 """The lineage that travels inside an exported file, as text metadata that GGUF and safetensors both hold.
 
-    smelt.fingerprint.data      sha256 over the content hashes of what mix, pretrain, decay, finetune and prefer read
+    smelt.fingerprint.data      sha256 over the content hashes of what mix, pretrain, decay and finetune read
     smelt.fingerprint.params    sha256 over their parameters
     smelt.fingerprint.code      sha256 over the hashes of their code and the versions of their packages
     smelt.lineage.sources       JSON: source -> kind, licence, package pin and its sha256, documents trained on, ...

@@ -13,10 +13,11 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from lib.params.clean import CleanRules
+from lib.params.preferences import Prefer, Preferences
 from lib.params.results import Evaluate, Export, Index
 from lib.params.sources import Licences, Package, Source
-from lib.params.text import Chat, Dedup, Encode, Mix, Pii, Preferences, Tokenizer
-from lib.params.training import Decay, Finetune, Guards, Model, Prefer, Pretrain
+from lib.params.text import Chat, Dedup, Encode, Mix, Pii, Tokenizer
+from lib.params.training import Decay, Finetune, Guards, Model, Pretrain
 from lib.params.values import Name, Section
 
 

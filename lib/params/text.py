@@ -1,10 +1,10 @@
-"""`pii`, `dedup`, `mix`, `tokenizer`, `encode`, `chat` and `preferences`: what happens to documents."""
+"""`pii`, `dedup`, `mix`, `tokenizer`, `encode` and `chat`: what happens to documents."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from lib.params.values import Name, NotNegative, Positive, Rate, Section, Share
 
@@ -87,19 +87,3 @@ class Chat(Section):
     manual: NotNegative | None
     encyclopedia: NotNegative | None
     yes_no: NotNegative | None
-
-
-class Answers(Section):
-    kinds: Annotated[list[Name], Field(min_length=1)]
-    tasks: Positive
-    max_new_tokens: Positive
-
-
-class Preferences(Section):
-    model_config = ConfigDict(serialize_by_alias=True)
-
-    # Called `from` in params.yaml, a word that Python keeps for itself.
-    origin: Annotated[Literal["files", "answers"] | None, Field(alias="from")]
-    limit: Positive | None
-    val: Rate
-    answers: Answers

@@ -1,4 +1,4 @@
-"""`model`, `pretrain`, `decay`, `finetune` and `prefer`."""
+"""`model`, `pretrain`, `decay` and `finetune`."""
 
 from __future__ import annotations
 
@@ -101,19 +101,4 @@ class Finetune(Optimization):
     epochs: Positive
     batch_rows: Positive
     precision: Literal["auto", "bf16", "fp32"]  # LoRA's products are too small to gain by fp8
-    decay_fraction: Share
-
-
-PreferenceLoss = Literal["dpo", "orpo"]
-
-
-class Prefer(Optimization):
-    loss: PreferenceLoss
-    beta: Annotated[float, Field(gt=0)]
-    rank: Positive
-    alpha: Positive
-    dropout: Annotated[float, Field(ge=0, lt=1)]
-    epochs: Positive
-    batch_rows: Positive
-    precision: Literal["auto", "bf16", "fp32"]  # as for finetune
     decay_fraction: Share

@@ -223,9 +223,6 @@ class Trainer:
 
     # -- looking back
 
-    def _held_out(self) -> Batch:
-        return self._task.val.rows(np.arange(min(self._settings.validate_rows, len(self._task.val))))
-
     def _validation(self) -> Row:
         row = {"step": self.step, "tokens": self.tokens}
         if self._task.measure:
@@ -233,6 +230,9 @@ class Trainer:
         loss, bits = self.validate()
         row["loss"] = loss
         return row if bits is None else {**row, "bits_per_byte": bits}
+
+    def _held_out(self) -> Batch:
+        return self._task.val.rows(np.arange(min(self._settings.validate_rows, len(self._task.val))))
 
     def _finish(self, view: View) -> History:
         """The history with the last step in it. That of a checkpoint holds regular steps alone, so that a run that was

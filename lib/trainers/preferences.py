@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.params.training import PreferenceLoss
+from lib.params.preferences import PreferenceLoss
 from lib.trainers.engine import TorchEngine
 from lib.trainers.live import Row
 from lib.trainers.loader import IGNORED
