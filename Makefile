@@ -1,7 +1,7 @@
 # `make` lists the targets. Each one that needs Python makes .venv first and works by itself.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check bench-data bench-scale bench-kills bench-train bench-quality bench exp queue preset align pin crawl chat licences lineage push pull unlock graph clean
+.PHONY: help setup repro test check bench-data bench-scale bench-kills bench-train bench-quality bench exp queue preset align pin crawl chat adapters licences lineage push pull unlock graph clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -86,6 +86,9 @@ crawl: setup ## ask for the pages of a web source again, and keep those that cha
 
 chat: setup ## talk to the exported model in the terminal; /docs answers from the documents, with citations
 	@$(BIN)/python -m lib.serve.terminal $(ARGS)
+
+adapters: setup ## ask several adapters on one base: make adapters ARGS="models/base a=FOLDER b=FOLDER 'QUESTION'"
+	@$(BIN)/python -m lib.adapters $(ARGS)
 
 licences: setup ## print the licence of every source, and whether it may be trained on
 	@$(BIN)/python -m lib.licences

@@ -1,5 +1,6 @@
-"""Teach the chat model which of two answers is better (DPO or ORPO, with LoRA); without pairs, pass it on as it is."""
+"""Teach the chat model which of two answers is better (DPO or ORPO); without pairs, pass it on as it is."""
 
+import json
 import math
 import shutil
 
@@ -13,7 +14,7 @@ from lib.pipeline.run import Run, stage
 @launched
 @stage
 def main(run: Run) -> None:
-    seed, settings = run.param("seed"), run.param("prefer")
+    seed = run.param("seed")
     sft, data = run.dep("models/sft"), run.dep("data/preferences")
     if not (data / "train.jsonl").stat().st_size:
         if not run.follows:
@@ -25,24 +26,29 @@ def main(run: Run) -> None:
         return
 
     # Here, so that a line without pairs does not wait for them.
+    import numpy as np
+    import torch
     from tokenizers import Tokenizer
 
-    from lib.backends.precision import apply_precision
+    from lib.backends.precision import apply_precision, choose_precision
     from lib.backends.select import select_backend
-    from lib.tokenizer.chat_template import PAD, encode_chat
-    from lib.trainers import lora
+    from lib.tokenizer.chat_template import encode_chat
+    from lib.trainers import adapters, bases, lora
     from lib.trainers.activations import checkpoint_activations
     from lib.trainers.engine import TorchEngine
     from lib.trainers.live import Meter
     from lib.trainers.loop import Task, Trainer
-    from lib.trainers.optimizers import for_finetuning, remarks
+    from lib.trainers.optimizers import for_finetuning, remarks, resolve
     from lib.trainers.pairs import Pairs, read_pairs
     from lib.trainers.preferences import Preference
     from lib.trainers.schedules import schedule
 
+    backend = select_backend()
+    settings = resolve(run.param("prefer"), backend)
+
     # The pairs, in the model's own tokens
     tokenizer = Tokenizer.from_file(str(sft / "tokenizer.json"))
-    model = lora.load_base(sft)
+    model = bases.load(sft)
     longest = model.config.max_position_embeddings
     (train, too_long), (val, val_too_long) = (
         read_pairs(data / f"{split}.jsonl", lambda messages: encode_chat(tokenizer, messages), longest)
@@ -53,17 +59,21 @@ def main(run: Run) -> None:
             f"data/preferences has {len(train)} pairs to train on and {len(val)} to validate with that fit into "
             f"{longest} tokens; both are needed. Left out: {too_long} and {val_too_long} that are too long"
         )
-    pad = tokenizer.token_to_id(PAD)
+    config = json.loads((sft / "tokenizer_config.json").read_text(encoding="utf-8"))
+    pad = tokenizer.token_to_id(config["pad_token"])
     train, val = Pairs(train, pad), Pairs(val, pad)
 
     # What is trained
     steps = math.ceil(settings.epochs * len(train) / settings.batch_rows)
-    model = lora.add_adapter(model, settings, seed)
+    if settings.method == "qlora":
+        bf16 = choose_precision(settings.precision, backend) == "bf16"
+        lora.quantise(model, backend.device, torch.bfloat16 if bf16 else torch.float32)
+    if settings.method != "full":
+        model = lora.add_adapter(model, settings, seed)
     trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     run.log(
         f"{settings.loss}: {trainable:,} trainable parameters, {len(train)} pairs ({too_long} too long), {steps} steps"
     )
-    backend = select_backend()
     for line in remarks(settings, backend):
         run.log(line)
     optimizers = for_finetuning(model, settings, backend)
@@ -87,11 +97,21 @@ def main(run: Run) -> None:
         "batch_rows": settings.batch_rows,
         "loss": settings.loss,
         "beta": settings.beta,
+        "method": settings.method,
         "rank": settings.rank,
         "optimizer": settings.optimizer,
     }
     task = Task(
-        train, val, settings.batch_rows, seed, steps, factor, identity, section="prefer", measure=objective.measure
+        train,
+        val,
+        settings.batch_rows,
+        seed,
+        steps,
+        factor,
+        identity,
+        section="prefer",
+        measure=objective.measure,
+        patience=settings.patience,
     )
     trainer = Trainer(run, engine, settings, run.param("guards"), task, Meter(backend, flops_per_token=None))
     history = trainer.fit()
@@ -100,7 +120,13 @@ def main(run: Run) -> None:
         return
 
     chat = run.out("models/chat")
-    lora.merge(model).save_pretrained(chat)
+    if settings.method == "qlora":
+        adapter = run.scratch / "adapter"
+        adapters.save(model, sft, "models/sft", adapter)
+        model = adapters.open_adapters(sft, {"default": adapter})  # it belongs to the model as it came
+    if settings.method != "full":
+        model = lora.merge(model, val.rows(np.arange(min(2, len(val)))).inputs)
+    model.save_pretrained(chat)
     for file in sft.iterdir():  # tokenizer, template, generation settings: all but the weights
         if file.suffix != ".safetensors" and file.name not in ("config.json", "model.safetensors.index.json"):
             shutil.copyfile(file, chat / file.name)
@@ -112,7 +138,7 @@ def main(run: Run) -> None:
             "trainable_parameters": trainable,
             **trainer.report(),
             "loss": round(history.train[-1]["loss"], 4),
-            **{f"val_{name}": round(history.val[-1][name], 4) for name in ("loss", "accuracy", "margin")},
+            **{f"val_{name}": round(trainer.kept[name], 4) for name in ("loss", "accuracy", "margin")},
         }
     )
 

@@ -51,7 +51,7 @@ def main(run: Run) -> None:
     reference = Path(assets["smollm2"].members[0]).stem
 
     # What the page says
-    summary = overview.summary(results, export.name, reference, runs)
+    summary = overview.summary(results, export.name, reference, runs, params["finetune"])
     sections = [
         evaluation.quality(results, reference),
         evaluation.answers(results),

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from lib.params.training import Optimization
-from lib.params.values import Name, Positive, Rate, Section, Share
+from lib.params.training import Tuning
+from lib.params.values import Name, Positive, Rate, Section
 
 PreferenceLoss = Literal["dpo", "orpo"]
 
@@ -28,13 +28,6 @@ class Preferences(Section):
     answers: Answers
 
 
-class Prefer(Optimization):
+class Prefer(Tuning):
     loss: PreferenceLoss
     beta: Annotated[float, Field(gt=0)]
-    rank: Positive
-    alpha: Positive
-    dropout: Annotated[float, Field(ge=0, lt=1)]
-    epochs: Positive
-    batch_rows: Positive
-    precision: Literal["auto", "bf16", "fp32"]  # as for finetune
-    decay_fraction: Share

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -35,6 +36,7 @@ class State(NamedTuple):
     model: dict[str, np.ndarray]  # <weight>, those that are trained
     optimizer: dict[str, np.ndarray]  # <weight>.<name of the state>
     random: dict[str, np.ndarray]  # state of the random generator of each device
+    best: Mapping[str, np.ndarray] = MappingProxyType({})  # <weight>, of the best validation, if it is kept
 
 
 class Engine(Protocol):
@@ -332,7 +334,7 @@ class TorchEngine:
 
     def load(self, state: State | None) -> None:
         """Raises SmeltError where the names or shapes are not those of this model and its optimizers."""
-        model, optimizer, random = state or State({}, {}, {})
+        model, optimizer, random, _ = state or State({}, {}, {})
         trained = self._trained()
         shapes = processes.tell({name: value.shape for name, value in model.items()})
         if shapes != {name: tuple(weight.shape) for name, weight in trained.items()}:

@@ -51,7 +51,7 @@ class NextToken(nn.Module):
 
 
 class Chat(nn.Module):
-    """Next-token prediction by a peft model around a transformers model, on packed conversations.
+    """Next-token prediction by a transformers model, or a peft model around one, on packed conversations.
 
     The head is computed only where there is loss: that of a small model with a large vocabulary costs as much as its
     blocks, and in a chat a third of the tokens carry loss.
@@ -62,7 +62,7 @@ class Chat(nn.Module):
         self.model = model
 
     def forward(self, inputs_BT: Tensor, labels_BT: Tensor, documents_BT: Tensor) -> Tensor:
-        causal = self.model.get_base_model()
+        causal = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         # Where positions begin again, transformers masks attention to what is before.
         positions_BT = positions(documents_BT)
         x_BTD = causal.model(input_ids=inputs_BT, position_ids=positions_BT, use_cache=False).last_hidden_state

@@ -244,6 +244,7 @@ def _metrics(name: str, item: str, sources: list[str]) -> dict[str, Any]:
             return {"train": kinds, "val": dict.fromkeys(kinds, 40), "test": dict.fromkeys(kinds, 160)}
         case "finetune":
             return {
+                "parameters": 5_310_000,
                 "trainable_parameters": 410_000,
                 "examples": 6900,
                 "too_long": 100,

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import DatasetCard
 
+from lib import preset
 from lib.params import load as parameters
 from lib.pipeline.declarations import declarations
 from lib.pipeline.errors import SmeltError
@@ -275,6 +276,15 @@ def test_what_is_missing_looks_right(odd: Page) -> None:
     assert "PIQA: 100.0 ± ?%, which cannot be told from guessing" in odd.text
     assert odd.row("all sources") == ["all sources", "–", "–", "–"]
     assert "No documents in: internal." in odd.text
+
+
+def test_a_base_of_others_is_not_called_ours(tmp_path: Path, page: Page) -> None:
+    write_repository(tmp_path)
+    preset.apply(tmp_path / "params.yaml", {"finetune": {"base": "data/assets/smollm2", "method": "qlora"}})
+    other = build(tmp_path)
+    assert "trained from scratch on" in page.text
+    assert "trained from scratch on" not in other.text
+    assert "The model in data/assets/smollm2, which others trained, then taught to answer with QLoRA" in other.text
 
 
 def test_lineage_names_hashes_parameters_and_versions(page: Page) -> None:

@@ -13,7 +13,7 @@ FIELDS = {"exam": {"question": "ask", "choices": "options"}}
 
 
 def prepare(root: Path, items: list[dict], texts: list[str]) -> None:
-    asset = {"package": "exam==1", "sha256": "0" * 64, "members": ["*"], "licence": "MIT"}
+    asset = {"kind": "package", "package": "exam==1", "sha256": "0" * 64, "members": ["*"], "licence": "MIT"}
 
     def change(params: dict) -> None:
         params["assets"] = {"exam": asset}

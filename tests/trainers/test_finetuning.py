@@ -25,7 +25,7 @@ def model() -> PeftModel:
         vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, head_dim=16,
         intermediate_size=48, max_position_embeddings=32, tie_word_embeddings=False,
     )  # fmt: skip
-    adapter = SimpleNamespace(rank=4, alpha=8, dropout=0.0)
+    adapter = SimpleNamespace(rank=4, alpha=8, dropout=0.0, dora=False, rslora=False)
     return add_adapter(Qwen3ForCausalLM(config), adapter, seed=1)
 
 
