@@ -52,7 +52,9 @@ def model() -> PeftModel:
         vocab_size=VOCAB, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
         head_dim=16, intermediate_size=48, max_position_embeddings=32, tie_word_embeddings=False,
     )  # fmt: skip
-    return add_adapter(Qwen3ForCausalLM(config), SimpleNamespace(rank=4, alpha=8, dropout=0.0), seed=1)
+    return add_adapter(
+        Qwen3ForCausalLM(config), SimpleNamespace(rank=4, alpha=8, dropout=0.0, dora=False, rslora=False), seed=1
+    )
 
 
 def move(model: PeftModel) -> None:
