@@ -103,9 +103,10 @@ def main(run: Run) -> None:
     else:
         adapter = run.out("models/adapter")
         adapters.save(model, base, settings.base, adapter)
-        if settings.method == "qlora":
-            model = adapters.open_adapters(base, {"default": adapter})  # it belongs to the base as it was given
-        model = lora.merge(model, val.rows(np.arange(min(4, len(val)))).inputs)
+        # Into the base as it was given, not as it was held while training.
+        model = lora.merge(
+            adapters.open_adapters(base, {"default": adapter}), val.rows(np.arange(min(4, len(val)))).inputs
+        )
     chat = run.out("models/sft")
     model.save_pretrained(chat)
     copy_tokenizer(tokenizer, chat, end)

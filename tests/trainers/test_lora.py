@@ -56,6 +56,7 @@ def learn(model: nn.Module, steps: int = 40, optimizer: str = "adamw", rate: flo
 @pytest.mark.parametrize("changes", [{}, {"dora": True}, {"rslora": True}, {"dora": True, "rslora": True}])
 def test_adapters_learn_and_are_merged(changes: dict[str, bool], base: Path) -> None:
     model = lora.add_adapter(bases.load(base), settings(**changes), seed=1)
+    assert any("magnitude" in name for name, _ in model.named_parameters()) == changes.get("dora", False)
     losses = learn(model)
     assert losses[-1] < 0.85 * losses[0]
     tokens = torch.randint(0, 300, (2, 16))
@@ -66,7 +67,6 @@ def test_adapters_learn_and_are_merged(changes: dict[str, bool], base: Path) -> 
         untrained = bases.load(base)(input_ids=tokens).logits
     torch.testing.assert_close(merged, beside, rtol=1e-4, atol=1e-5)
     assert (merged - untrained).abs().max() > 0.1
-    assert any("magnitude" in name for name, _ in model.named_parameters()) == changes.get("dora", False)
 
 
 def test_rslora_and_lora_differ_by_the_scale_of_the_rank(base: Path) -> None:

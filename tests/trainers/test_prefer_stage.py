@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from ruamel.yaml import YAML
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
@@ -19,6 +20,7 @@ from lib.evals.own_answers import is_right
 from lib.model import huggingface
 from lib.model.config import ModelConfig
 from lib.model.decoder import Decoder
+from lib.params.load import read_yaml
 from lib.pipeline.errors import SmeltError
 from lib.pipeline.hashes import hash_path
 from lib.preset import overlay
@@ -125,6 +127,23 @@ def test_pairs_of_files_are_learnt(tmp_path: Path, folder: Path) -> None:
     tokens = torch.tensor([Tokenizer.from_file(str(chat / "tokenizer.json")).encode("in 1800.").ids])
     logits = [AutoModelForCausalLM.from_pretrained(path)(tokens).logits for path in (sft, chat)]
     assert (logits[0] - logits[1]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("method", ["qlora", "full"])
+def test_other_methods_learn_them_too(tmp_path: Path, folder: Path, method: str) -> None:
+    root = make(tmp_path, folder, **{"from": "files"})
+    params = read_yaml(root / "params.yaml")
+    params["prefer"] |= {"method": method, "optimizer": "adamw", "patience": 3}
+    YAML().dump(params, root / "params.yaml")
+    write(root / "data/pairs/a.jsonl", made(60))
+    project.run(root, "preferences")
+    metrics = project.run(root, "prefer")
+    assert metrics["val_accuracy"] > 0.9
+    assert (
+        metrics["trainable_parameters"] == sum(weight.numel() for weight in Decoder(CONFIG).parameters())
+        or method == "qlora"
+    )
+    assert AutoModelForCausalLM.from_pretrained(root / "models/chat").config.hidden_size == CONFIG.width
 
 
 def test_what_is_no_pair_is_counted_with_its_reason(tmp_path: Path, folder: Path) -> None:
