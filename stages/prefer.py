@@ -120,12 +120,12 @@ def main(run: Run) -> None:
         return
 
     chat = run.out("models/chat")
-    if settings.method == "qlora":
+    if settings.method != "full":
         adapter = run.scratch / "adapter"
         adapters.save(model, sft, "models/sft", adapter)
-        model = adapters.open_adapters(sft, {"default": adapter})  # it belongs to the model as it came
-    if settings.method != "full":
-        model = lora.merge(model, val.rows(np.arange(min(2, len(val)))).inputs)
+        # Into the model as it came, not as it was held while training.
+        tokens = val.rows(np.arange(min(2, len(val)))).inputs
+        model = lora.merge(adapters.open_adapters(sft, {"default": adapter}), tokens)
     model.save_pretrained(chat)
     for file in sft.iterdir():  # tokenizer, template, generation settings: all but the weights
         if file.suffix != ".safetensors" and file.name not in ("config.json", "model.safetensors.index.json"):
