@@ -35,7 +35,7 @@ def test_scientific_notation_is_a_number(tmp_path: Path) -> None:
 
 def test_all_errors_are_shown_at_once(tmp_path: Path) -> None:
     path = changed(tmp_path, {"pretrain": {"learning_rate": -1, "tokens": "many"}, "mix": {"test": 1.5}})
-    text = path.read_text().replace("  rank: 16", "  rank: 16\n  lora_rank: 16")
+    text = path.read_text().replace("  rank: 16", "  rank: 16\n  lora_rank: 16", 1)
     path.write_text(text)
     with pytest.raises(ParamsError) as caught:
         load(path)

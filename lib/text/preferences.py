@@ -135,14 +135,16 @@ def question(prompt: Iterable[Mapping[str, str]]) -> str:
 
 
 def split(pairs: Iterable[Preferred], limit: int | None, share: float, seed: int) -> dict[str, list[Preferred]]:
-    """At most `limit` pairs, shuffled, as `train` and `val`; `share` of the prompts is held out.
+    """At most `limit` pairs, shuffled, as `train` and `val`; `share` of the prompts is held out, one at least.
 
     Choice and order follow a hash of seed and pair, the split one of seed and prompt: all pairs of one prompt are on
-    one side, and a pair more or less does not move the others.
+    one side, and a pair more or less hardly moves the others.
     """
-    ordered = sorted(pairs, key=lambda found: _key(seed, "order", found.prompt, found.chosen, found.rejected))
+    ordered = sorted(pairs, key=lambda found: _key(seed, "order", found.prompt, found.chosen, found.rejected))[:limit]
+    keys = [_key(seed, "split", found.prompt) for found in ordered]
+    first = min(keys, default="")
     sides: dict[str, list[Preferred]] = {"train": [], "val": []}
-    for found in ordered[:limit]:
-        held_out = int(_key(seed, "split", found.prompt)[:8], 16) < share * 16**8
+    for found, key in zip(ordered, keys, strict=True):
+        held_out = key == first or int(key[:8], 16) < share * 16**8
         sides["val" if held_out else "train"].append(found)
     return sides

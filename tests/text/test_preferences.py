@@ -95,6 +95,8 @@ def test_one_prompt_is_on_one_side_and_a_pair_more_moves_no_other() -> None:
     more = split(made(303), None, 0.2, seed=1)
     assert all([found for found in more[side] if found in sides[side]] == sides[side] for side in sides)
     assert sides != split(made(300), None, 0.2, seed=2)
+    least = split(made(6), None, 0.01, seed=1)
+    assert (len(least["train"]), len(least["val"])) == (3, 3)  # one of two prompts
     few = split(made(300), 40, 0.2, seed=1)
     assert sum(map(len, few.values())) == 40
     assert few["train"] == sides["train"][: len(few["train"])]
