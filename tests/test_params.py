@@ -33,6 +33,12 @@ def test_scientific_notation_is_a_number(tmp_path: Path) -> None:
     assert load(tmp_path / "params.yaml").finetune.learning_rate == 1e-6
 
 
+def test_a_cosine_cannot_be_extended(tmp_path: Path) -> None:
+    path = changed(tmp_path, {"pretrain": {"extend_from": "0" * 40, "schedule": "cosine"}})
+    with pytest.raises(ParamsError, match="extend_from needs a schedule that does not know its horizon"):
+        load(path)
+
+
 def test_all_errors_are_shown_at_once(tmp_path: Path) -> None:
     path = changed(tmp_path, {"pretrain": {"learning_rate": -1, "tokens": "many"}, "mix": {"test": 1.5}})
     text = path.read_text().replace("  rank: 16", "  rank: 16\n  lora_rank: 16")

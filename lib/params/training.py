@@ -89,6 +89,15 @@ class Pretrain(Optimization):
     extend_from: Commit | None
     samples: Samples
 
+    @model_validator(mode="after")
+    def _can_be_extended(self) -> Pretrain:
+        if self.extend_from and self.schedule == "cosine":
+            raise ValueError(
+                "extend_from needs a schedule that does not know its horizon, wsd or constant: the rate of a cosine is "
+                "zero where the run to go on from ended"
+            )
+        return self
+
 
 class Decay(Section):
     fraction: Annotated[float, Field(ge=0, lt=1)]

@@ -161,10 +161,14 @@ class TorchEngine:
         rows = self._rows or self._fitting(batch)
         if processes.count() > 1:
             rows = self._agreed(batch, rows)
+        return processes.total(self._what_fits(batch, rows, lambda rows: self._accumulate(batch, rows, counted)))
+
+    def _what_fits(self, batch: Batch, rows: int, compute: Callable[[int], float]) -> float:
+        """`compute` with so many rows at a time, or, where that does not fit into memory, with half, and so on."""
         generators = self._random()
         while True:
             try:
-                total = self._accumulate(batch, rows, counted)
+                total = compute(rows)
                 break
             except RuntimeError as error:
                 if not _out_of_memory(error):
@@ -174,7 +178,7 @@ class TorchEngine:
             # Outside of `except`, which holds on to the frames of the failed pass and to their tensors.
             rows = self._smaller(rows, generators)
         self._remember(batch, rows)
-        return processes.total(total)
+        return total
 
     def _accumulate(self, batch: Batch, rows: int, counted: int) -> float:
         total = torch.zeros((), device=self._accelerator.device)
@@ -290,7 +294,9 @@ class TorchEngine:
         self._objective.eval()
         batch = processes.own_rows(batch)
         rows = self._rows or self._fitting(batch)
-        total = sum(self._objective(*piece).item() for piece in self._micro_batches(batch, rows))
+        total = self._what_fits(
+            batch, rows, lambda rows: sum(self._objective(*piece).item() for piece in self._micro_batches(batch, rows))
+        )
         processes.put_back(self._raw)
         self._objective.train()
         return processes.total(total)

@@ -54,7 +54,7 @@ resource.setrlimit(resource.RLIMIT_AS, (used + {mib} * 2**20,) * 2)
 try:
     losses = []
     for _ in range(2):
-        losses.append(engine.gradient(batch, ROWS * LENGTH))
+        losses.append({measure})
         engine.discard()
     engine.gradient(batch, ROWS * LENGTH)
     engine.update(1.0)
@@ -63,12 +63,14 @@ except SmeltError as error:
 print(*said, losses[0].hex(), sep=chr(10))
 """
 
+GRADIENT = "engine.gradient(batch, ROWS * LENGTH)"
+
 
 def run(
-    mib: int, rows: int = 64, length: int = 16, width: int = 4, **environment: str
+    mib: int, rows: int = 64, length: int = 16, width: int = 4, measure: str = GRADIENT, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     program = PROGRAM
-    for name, value in {"mib": mib, "rows": rows, "length": length, "width": width}.items():
+    for name, value in {"mib": mib, "rows": rows, "length": length, "width": width, "measure": measure}.items():
         program = program.replace(f"{{{name}}}", str(value))
     return subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, text=True, capture_output=True,
@@ -94,6 +96,15 @@ def test_auto_goes_on_with_what_fits_and_a_fixed_size_is_refused_with_it() -> No
 
     # What was tried in vain left no trace, neither in the gradient nor in the random numbers of the dropout.
     assert run(4000, SMELT_MICRO_BATCH=str(rows)).stdout.strip() == loss
+
+
+def test_validation_goes_on_with_what_fits_as_well() -> None:
+    """It comes before the first step, and so before it is known what fits."""
+    validated = run(200, measure="engine.loss_sum(batch)")
+    assert validated.returncode == 0, validated.stderr
+    said, loss = validated.stdout.splitlines()
+    rows = re.search(r"going on with (\d+) row", said)[1]
+    assert run(4000, measure="engine.loss_sum(batch)", SMELT_MICRO_BATCH=rows).stdout.strip() == loss
 
 
 def test_a_single_row_that_does_not_fit_is_refused() -> None:
