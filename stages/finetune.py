@@ -8,21 +8,18 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from lib.backends.launch import launched
-from lib.backends.precision import apply_precision
 from lib.backends.select import select_backend
 from lib.model.huggingface import copy_tokenizer
 from lib.pipeline.errors import SmeltError
 from lib.pipeline.hashes import hash_path
 from lib.pipeline.run import Run, stage
 from lib.tokenizer.chat_template import END_OF_TURN, PAD, encode_chat
-from lib.trainers import lora
-from lib.trainers.activations import checkpoint_activations
-from lib.trainers.engine import TorchEngine
+from lib.trainers import lora, unsloth
+from lib.trainers.finetuning import finetuning_engine
 from lib.trainers.live import Meter
 from lib.trainers.loader import Conversations
 from lib.trainers.loop import Task, Trainer
-from lib.trainers.objectives import Chat
-from lib.trainers.optimizers import for_finetuning, remarks
+from lib.trainers.optimizers import remarks
 from lib.trainers.schedules import schedule
 
 
@@ -56,14 +53,12 @@ def main(run: Run) -> None:
     trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     run.log(f"{trainable:,} trainable parameters, {len(train)} conversations ({too_long} too long), {steps} steps")
 
-    backend = select_backend()
+    backend = select_backend(mlx=True)
+    if unsloth.asked():
+        model = unsloth.remake(model, base, longest, settings, seed, backend)
     for line in remarks(settings, backend):
         run.log(line)
-    optimizers = for_finetuning(model, settings, backend)
-    precision = apply_precision(model, backend, settings.precision)
-    if settings.activation_checkpointing:
-        checkpoint_activations(model)
-    engine = TorchEngine(backend, Chat(model), optimizers, seed, precision, compiles=False, say=run.log)
+    engine = finetuning_engine(backend, model, settings, seed, run.log)
     decay_steps = round(steps * settings.decay_fraction) if settings.schedule == "wsd" else 0
     factor = schedule(settings.schedule, settings.warmup_steps, steps - decay_steps, decay_steps)
     identity = {
@@ -82,9 +77,10 @@ def main(run: Run) -> None:
     if run.follows:
         return
 
-    lora.save_adapter(model, "models/base", run.out("models/adapter"))
+    adapter = run.out("models/adapter")
+    lora.save_adapter(model, "models/base", adapter)
     chat = run.out("models/chat")
-    lora.merge(model).save_pretrained(chat)
+    lora.merge(base, adapter).save_pretrained(chat)
     shutil.copyfile(base / "generation_config.json", chat / "generation_config.json")
     copy_tokenizer(base, chat, end=END_OF_TURN)
     history.write(run)

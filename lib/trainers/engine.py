@@ -149,7 +149,7 @@ class TorchEngine:
         self._compiled = compiles and compilation.on
         say(f"precision {precision.name}" + (f", compilation {compilation.reason}" if compiles else ""))
         if self._compiled:
-            self._raw.compile(dynamic=False)
+            self._raw.compile()
         self._rows = micro_batch_rows()
         self._tried: set[tuple[int, int]] = set()  # rows and length of micro-batches that fit in all processes
         self._tokens = START_TOKENS.get(backend.name, START_TOKENS_ELSEWHERE)  # of a micro-batch, at most
@@ -259,7 +259,7 @@ class TorchEngine:
     def _micro_batches(self, batch: Batch, rows: int) -> Iterator[list[Tensor]]:
         for start in range(0, len(batch.inputs), rows):
             piece = [part[start : start + rows] for part in batch]
-            if not self._compiled:  # to which every length is another program
+            if not (self._compiled and self._raw.fixed_shapes):  # to which every length is another program
                 # Columns that only hold padding are cut off; of packed rows there are none.
                 places = (piece[1] != IGNORED).any(axis=0).nonzero()[0]
                 piece = [part[:, : places.max(initial=0) + 1] for part in piece]

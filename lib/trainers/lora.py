@@ -17,6 +17,10 @@ for noisy in ("torchao", "bitsandbytes", "torch.utils._pytree"):
     logging.getLogger(noisy).setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
 
+from lib.trainers import unsloth  # noqa: E402
+
+unsloth.import_first()
+
 from peft import LoraConfig, PeftModel, get_peft_model  # noqa: E402
 from transformers import AutoModelForCausalLM, PreTrainedModel  # noqa: E402
 
@@ -60,6 +64,6 @@ def save_adapter(model: PeftModel, base: str, folder: Path) -> None:
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def merge(model: PeftModel) -> PreTrainedModel:
-    """The base model with the adapter added into its weights."""
-    return model.merge_and_unload()
+def merge(base: Path, adapter: Path) -> PreTrainedModel:
+    """The base model of the folder `base` with the adapter added into its weights."""
+    return PeftModel.from_pretrained(load_base(base), adapter).merge_and_unload()

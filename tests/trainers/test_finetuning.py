@@ -3,37 +3,51 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from peft import PeftModel
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoModelForCausalLM, Qwen3Config
 
+from lib.params.load import read_yaml
+from lib.params.training import Finetune
 from lib.trainers.loader import IGNORED, Conversations
 from lib.trainers.lora import add_adapter
 from lib.trainers.objectives import Chat, positions
 from lib.trainers.optimizers import for_finetuning, set_rates
 from tests.trainers.test_loop import CPU, SETTINGS
+from tests.workspace import ROOT
+
+
+def adapted(kind: type = Qwen3Config, tied: bool = False, dropout: float = 0.0) -> PeftModel:
+    """A small model of transformers with adapters of which none is zero."""
+    torch.manual_seed(0)
+    config = kind(
+        vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, head_dim=16,
+        intermediate_size=48, max_position_embeddings=32, tie_word_embeddings=tied,
+    )  # fmt: skip
+    asked = SimpleNamespace(rank=4, alpha=8, dropout=dropout, dora=False, rslora=False)
+    model = add_adapter(AutoModelForCausalLM.from_config(config), asked, seed=1)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.1)
+    return model
+
+
+def settings(**changes: Any) -> Finetune:
+    return Finetune.model_validate({**read_yaml(ROOT / "params.yaml")["finetune"], **changes})
 
 
 @pytest.fixture
 def model() -> PeftModel:
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, head_dim=16,
-        intermediate_size=48, max_position_embeddings=32, tie_word_embeddings=False,
-    )  # fmt: skip
-    adapter = SimpleNamespace(rank=4, alpha=8, dropout=0.0)
-    return add_adapter(Qwen3ForCausalLM(config), adapter, seed=1)
+    return adapted()
 
 
 def test_the_loss_is_that_of_the_whole_model_with_its_adapters(model: PeftModel) -> None:
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "lora_B" in name:
-                weight.normal_(std=0.1)  # adapters start at zero: make them count
     tokens, labels = torch.randint(0, 64, (2, 3, 10))
     labels[torch.rand(3, 10) < 0.6] = IGNORED
     expected = F.cross_entropy(model(input_ids=tokens).logits.flatten(0, 1), labels.flatten(), reduction="sum")
