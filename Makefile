@@ -1,7 +1,7 @@
 # `make` lists the targets. Each one that needs Python makes .venv first and works by itself.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check bench-data bench-scale bench-kills bench-train bench-quality bench exp queue preset align pin crawl chat licences lineage push pull unlock graph clean
+.PHONY: help setup repro test check bench-data bench-scale bench-kills bench-train bench-finetune bench-quality bench exp queue preset align pin crawl chat licences lineage push pull unlock graph clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -15,7 +15,7 @@ GROUPS := pipeline data train mlx sinks eval export rag serve report dev
 help: ## list the targets
 	@echo "Smelt: from a folder of documents to a small language model you own"
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
-	@echo "Machine-local settings (they never change a result): SMELT_DEVICE=cpu|cuda|rocm|mps|mlx  SMELT_MICRO_BATCH=auto|ROWS  SMELT_COMPILE=0|1  SMELT_SINKS=tensorboard,wandb,trackio  SMELT_WORKERS=N  SMELT_WHEELS=DIR  SMELT_HUB=DIR  SMELT_EXECUTOR=local|ray|slurm  SMELT_LAUNCHER='torchrun --nproc-per-node N'  SMELT_SHARDING=ddp|fsdp"
+	@echo "Machine-local settings (they never change a result): SMELT_DEVICE=cpu|cuda|rocm|mps|mlx  SMELT_MICRO_BATCH=auto|ROWS  SMELT_COMPILE=0|1  SMELT_SINKS=tensorboard,wandb,trackio  SMELT_WORKERS=N  SMELT_WHEELS=DIR  SMELT_HUB=DIR  SMELT_EXECUTOR=local|ray|slurm  SMELT_LAUNCHER='torchrun --nproc-per-node N'  SMELT_SHARDING=ddp|fsdp  SMELT_UNSLOTH=0|1"
 
 # The stamp names what was installed: a changed pin installs again, anything else does not.
 setup: $(BIN)/.installed ## make .venv with the pinned dependencies
@@ -50,10 +50,13 @@ bench-scale: setup ## measure whether the data stages' memory stays constant: do
 bench-train: setup ## measure how fast training is beside transformers, alternating (6 minutes on two cores)
 	$(BIN)/python -m tests.benchmarks.train $(ARGS)
 
+bench-finetune: setup ## measure LoRA's speed beside trl's, alternating, and QLoRA's memory (5 minutes on two cores)
+	$(BIN)/python -m tests.benchmarks.finetune $(ARGS)
+
 bench-quality: setup ## measure what a time budget reaches beside a plain recipe (35 minutes; ARGS="--seeds 1": 12)
 	$(BIN)/python -m tests.benchmarks.quality $(ARGS)
 
-bench: bench-data bench-scale bench-train bench-quality bench-kills ## all of them: an hour
+bench: bench-data bench-scale bench-train bench-finetune bench-quality bench-kills ## all of them: an hour
 
 bench-kills: setup ## kill 25 training runs at random moments: do they end in the same bits? (10 minutes on two cores)
 	$(BIN)/python -m tests.benchmarks.kills $(ARGS)
