@@ -36,6 +36,9 @@ def finetuning_engine(
         return mlx_finetuning.for_finetuning(backend, model, settings, say)
     precision = apply_precision(model, backend, settings.precision)
     optimizers = for_finetuning(model, settings, backend)
+    four_bits = getattr(model, "is_loaded_in_4bit", False)
+    if four_bits:
+        model.to(backend.device)  # where its quantised layers are already
     objective = Chat(model, own_attention=unsloth.asked())
     # FSDP divides blocks whose weights are of one type.
     divided = os.environ.get("SMELT_SHARDING") == "fsdp" and os.environ.get("WORLD_SIZE", "1") != "1"
@@ -43,6 +46,7 @@ def finetuning_engine(
         hold_frozen(model, precision.autocast)
     if settings.activation_checkpointing and not unsloth.asked():  # which has its own
         checkpoint_activations(model)
-    # bitsandbytes' layers carry objects that torch.compile would make a program of its own for, each.
-    compiles = not (unsloth.asked() or getattr(model, "is_loaded_in_4bit", False))
+    # bitsandbytes' layers carry objects, for each of which torch.compile would make a program of its own; and FSDP's
+    # hooks cut blocks into pieces.
+    compiles = not (unsloth.asked() or four_bits or divided)
     return TorchEngine(backend, objective, optimizers, seed, precision, compiles, say=say)

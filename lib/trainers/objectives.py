@@ -26,7 +26,7 @@ def positions(documents_BT: Tensor) -> Tensor:
 
 
 def apart(inputs_BT: Tensor, labels_BT: Tensor, documents_BT: Tensor) -> tuple[Tensor, Tensor]:
-    """Inputs and labels of the documents that carry loss, one to a row; what is missing at its end carries none."""
+    """Inputs and labels (E, T) of the E documents that carry loss, one to a row; a row's end carries none."""
     places = positions(documents_BT).flatten()
     rows = (places == 0).cumsum(0) - 1
     shape = int(rows[-1]) + 1, int(places.max()) + 1
@@ -68,7 +68,9 @@ class Chat(nn.Module):
     """Next-token prediction by a transformers model, or a peft model around one, on packed conversations.
 
     The head is computed only where there is loss: that of a small model with a large vocabulary costs as much as its
-    blocks, and in a chat a third of the tokens carry loss.
+    blocks, and in a chat a third of the tokens carry loss. A model with an unusual attention or head (a window, a cap,
+    a scale; lib/trainers/packed.py finds out) is given each conversation in a row of its own and computes the loss
+    itself.
 
     Args:
         own_attention: whether the model has kernels of its own, which are to be left alone.
@@ -98,19 +100,19 @@ class Chat(nn.Module):
         self._exponentials = torch.compile(exponentials, dynamic=True)
 
     def forward(self, inputs_BT: Tensor, labels_BT: Tensor, documents_BT: Tensor) -> Tensor:
-        head = self._causal.get_output_embeddings()
+        if self._trunk is None:
+            return self._own_loss(*apart(inputs_BT, labels_BT, documents_BT))
         # Blocks are compiled for training alone; validation is rare, and they would be compiled anew for it.
         with nullcontext() if torch.is_grad_enabled() else torch.compiler.set_stance("force_eager"):
-            x_ND, labels_N = self._states(inputs_BT, labels_BT, documents_BT)
-        keep_N = labels_N != IGNORED
-        if self._trunk is not None and type(head) is nn.Linear and head.bias is None:
+            x_ND, labels_N = self._trunk(inputs_BT, labels_BT, documents_BT)
+        keep_N, head = labels_N != IGNORED, self._causal.get_output_embeddings()
+        if type(head) is nn.Linear and head.bias is None:
             return linear_cross_entropy(x_ND[keep_N], head.weight, labels_N[keep_N], self._exponentials)
-        logits_NV = head(x_ND[keep_N])  # peft may have wrapped it
+        logits_NV = head(x_ND[keep_N])  # peft has wrapped it
         return F.cross_entropy(logits_NV.float(), labels_N[keep_N], reduction="sum")
 
-    def _states(self, inputs_BT: Tensor, labels_BT: Tensor, documents_BT: Tensor) -> tuple[Tensor, Tensor]:
-        if self._trunk is not None:
-            return self._trunk(inputs_BT, labels_BT, documents_BT)
-        inputs_ET, labels_ET = apart(inputs_BT, labels_BT, documents_BT)
-        x_ETD = self._causal.base_model(input_ids=inputs_ET, use_cache=False).last_hidden_state
-        return x_ETD.flatten(0, 1), labels_ET.flatten()
+    def _own_loss(self, inputs_ET: Tensor, labels_ET: Tensor) -> Tensor:
+        """As the model itself computes it, which wants each label where its token is, and so one place more."""
+        tokens = F.pad(inputs_ET, (0, 1))
+        labels = F.pad(labels_ET, (1, 0), value=IGNORED)
+        return self.model(input_ids=tokens, labels=labels, num_items_in_batch=1, use_cache=False).loss

@@ -160,6 +160,11 @@ def test_an_unusual_model_is_left_to_transformers(model: torch.nn.Module) -> Non
     before = model.config._attn_implementation
     assert packed.trunk(model) is None
     assert model.config._attn_implementation == before
+    expected = 0.0
+    for ids, mask in encoded()[:6]:
+        tokens, labels = torch.tensor([ids]), torch.where(torch.tensor([mask]), torch.tensor([ids]), IGNORED)
+        expected += model(input_ids=tokens, labels=labels, num_items_in_batch=1).loss
+    torch.testing.assert_close(Chat(model)(*batch(*range(6))), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_asked_for_a_text_the_model_answers_as_ever() -> None:
