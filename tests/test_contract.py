@@ -41,8 +41,8 @@ ARROWS = {
     "serve": {"rag"},
     "report": set(),
 }
-# Carries tasks to machines and changes no result: a bump of it must rerun nothing.
-CARRIERS = {"ray"}
+# Carries tasks to machines, or makes one of them quicker, and changes no result: a bump of it must rerun nothing.
+CARRIERS = {"ray", "unsloth"}
 WITHOUT_TORCH = ("params", "pipeline", "sources", "text", "tokenizer", "planner", "report")
 
 

@@ -8,7 +8,6 @@ repository: who wants it installs it.
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import os
 from pathlib import Path
@@ -40,7 +39,7 @@ def installed() -> bool:
 def import_first() -> None:
     """Import it before transformers and peft, whose modules it changes."""
     if os.environ.get("SMELT_UNSLOTH") == "1" and installed() and torch.cuda.is_available():
-        importlib.import_module("unsloth")
+        import unsloth  # noqa: F401
 
 
 def remake(model: nn.Module, base: Path, longest: int, settings: Finetune, seed: int, backend: Backend) -> nn.Module:
@@ -63,16 +62,16 @@ def remake(model: nn.Module, base: Path, longest: int, settings: Finetune, seed:
         if holds:
             raise SmeltError(f"SMELT_UNSLOTH is 1, but {reason}. Leave it unset to train without Unsloth")
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
+    from unsloth import FastLanguageModel as Fast
 
-    fast = importlib.import_module("unsloth").FastLanguageModel
     adapters, first = model.peft_config["default"], get_peft_model_state_dict(model)
-    made, _ = fast.from_pretrained(
+    made, _ = Fast.from_pretrained(
         model_name=str(base),
         max_seq_length=longest,
         dtype=torch.bfloat16 if backend.bf16 else torch.float16,
         load_in_4bit=getattr(model, "is_loaded_in_4bit", False),
     )
-    made = fast.get_peft_model(
+    made = Fast.get_peft_model(
         made,
         r=adapters.r,
         target_modules=sorted(adapters.target_modules),
