@@ -1,7 +1,7 @@
 # `make` lists the targets. Each one that needs Python makes .venv first and works by itself.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check bench-data bench-scale bench-kills bench-train bench-quality bench exp queue preset align pin crawl chat licences lineage push pull unlock graph clean
+.PHONY: help setup repro test check bench-data bench-scale bench-kills bench-train bench-finetune bench-quality bench-evaluation bench exp queue preset align pin crawl chat adapters licences lineage push pull unlock graph clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,12 +10,12 @@ export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF
 export DVC_NO_ANALYTICS := 1
 # dvc.yaml says `python`: the one of .venv.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-GROUPS := pipeline data train mlx sinks eval export rag serve report dev
+GROUPS := pipeline data completion train mlx sinks eval export rag serve report dev
 
 help: ## list the targets
 	@echo "Smelt: from a folder of documents to a small language model you own"
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
-	@echo "Machine-local settings (they never change a result): SMELT_DEVICE=cpu|cuda|rocm|mps|mlx  SMELT_MICRO_BATCH=auto|ROWS  SMELT_COMPILE=0|1  SMELT_SINKS=tensorboard,wandb,trackio  SMELT_WORKERS=N  SMELT_WHEELS=DIR  SMELT_HUB=DIR  SMELT_EXECUTOR=local|ray|slurm  SMELT_LAUNCHER='torchrun --nproc-per-node N'  SMELT_SHARDING=ddp|fsdp"
+	@echo "Machine-local settings (they never change a result): SMELT_DEVICE=cpu|cuda|rocm|mps|mlx  SMELT_MICRO_BATCH=auto|ROWS  SMELT_COMPILE=0|1  SMELT_SINKS=tensorboard,wandb,trackio  SMELT_JUDGE=0|1  SMELT_WORKERS=N  SMELT_WHEELS=DIR  SMELT_HUB=DIR  SMELT_RESPONSES=DIR  SMELT_REQUESTS=N  SMELT_EXECUTOR=local|ray|slurm  SMELT_LAUNCHER='torchrun --nproc-per-node N'  SMELT_SHARDING=ddp|fsdp  SMELT_UNSLOTH=0|1"
 
 # The stamp names what was installed: a changed pin installs again, anything else does not.
 setup: $(BIN)/.installed ## make .venv with the pinned dependencies
@@ -50,10 +50,16 @@ bench-scale: setup ## measure whether the data stages' memory stays constant: do
 bench-train: setup ## measure how fast training is beside transformers, alternating (6 minutes on two cores)
 	$(BIN)/python -m tests.benchmarks.train $(ARGS)
 
+bench-finetune: setup ## measure LoRA's speed beside trl's, alternating, and QLoRA's memory (5 minutes on two cores)
+	$(BIN)/python -m tests.benchmarks.finetune $(ARGS)
+
 bench-quality: setup ## measure what a time budget reaches beside a plain recipe (35 minutes; ARGS="--seeds 1": 12)
 	$(BIN)/python -m tests.benchmarks.quality $(ARGS)
 
-bench: bench-data bench-scale bench-train bench-quality bench-kills ## all of them: an hour
+bench-evaluation: setup ## measure SmolLM2 on public benchmarks beside its published scores (ARGS="--limit 400": 30 minutes)
+	$(BIN)/python -m tests.benchmarks.evaluation $(ARGS)
+
+bench: bench-data bench-scale bench-train bench-finetune bench-quality bench-evaluation bench-kills ## all of them: an hour
 
 bench-kills: setup ## kill 25 training runs at random moments: do they end in the same bits? (10 minutes on two cores)
 	$(BIN)/python -m tests.benchmarks.kills $(ARGS)
@@ -64,9 +70,13 @@ exp: setup ## run an experiment: make exp SET="pretrain.learning_rate=2e-3 seed=
 	@test -z "$(TEMP)$(QUEUE)" || git diff --quiet -- lib stages || echo "Note: unstaged edits of lib/ and stages/ are part of this experiment"
 	@$(BIN)/python -m lib.inputs $(if $(TEMP)$(QUEUE),--crawled)
 	@own=(); while IFS= read -r -d '' file; do own+=(--copy-paths "$$file"); done \
-	  < <(find data/internal data/web -mindepth 1 -maxdepth 1 ! -name .gitkeep -print0); \
+	  < <(find data/internal data/pairs data/web -mindepth 1 -maxdepth 1 ! -name .gitkeep -print0); \
 	test -n "$(TEMP)$(QUEUE)" || own=(); \
 	set -x; $(BIN)/dvc exp run $(if $(QUEUE),--queue)$(if $(TEMP),--temp) "$${own[@]}" $(foreach value,$(SET),-S $(value))
+
+compare: setup ## compare two runs item by item: make compare A=main B=workspace, or names of experiments [ARGS="--model chat --gate"]
+	@test -n "$(A)" -a -n "$(B)" || { echo "Say which: make compare A=main B=workspace (revisions, branches, experiments)"; exit 1; }
+	@$(BIN)/python -m lib.compare "$(A)" "$(B)" $(ARGS)
 
 queue: setup ## run the experiments that QUEUE=1 put off, in the background
 	@$(BIN)/dvc queue start
@@ -86,6 +96,9 @@ crawl: setup ## ask for the pages of a web source again, and keep those that cha
 
 chat: setup ## talk to the exported model in the terminal; /docs answers from the documents, with citations
 	@$(BIN)/python -m lib.serve.terminal $(ARGS)
+
+adapters: setup ## ask several adapters on one base: make adapters ARGS="models/base a=FOLDER b=FOLDER 'QUESTION'"
+	@$(BIN)/python -m lib.adapters $(ARGS)
 
 licences: setup ## print the licence of every source, and whether it may be trained on
 	@$(BIN)/python -m lib.licences

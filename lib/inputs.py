@@ -1,4 +1,4 @@
-"""Make the `input` folders of params.yaml that are missing: DVC takes a missing dependency for a mistake.
+"""Make the input folders that are missing, the sources' and data/pairs: DVC takes a missing dependency for a mistake.
 
 `make repro` and `make exp` run it first, so that a new source is one entry of params.yaml and nothing more. With
 `--crawled` it also stops when a web source still has to be crawled: an experiment in a temporary workspace would keep
@@ -15,6 +15,8 @@ from lib.params import load as parameters
 from lib.params.sources import WebSource
 from lib.sources import crawl
 
+PAIRS = "data/pairs"  # what preferences.from: files reads
+
 
 def make(root: Path) -> list[str]:
     """Make the missing folders below `root`; which ones comes back.
@@ -22,7 +24,8 @@ def make(root: Path) -> list[str]:
     Raises:
         ParamsError: params.yaml is not valid.
     """
-    missing = sorted({source.input for source in parameters.load(root / "params.yaml").sources.values()})
+    sources = parameters.load(root / "params.yaml").sources.values()
+    missing = sorted({PAIRS, *(source.input for source in sources)})
     missing = [folder for folder in missing if not (root / folder).is_dir()]
     for folder in missing:
         (root / folder).mkdir(parents=True)

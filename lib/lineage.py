@@ -291,7 +291,9 @@ def format_text(found: dict[str, Any]) -> str:
         lines.append("  WARNING: the parameters inside do not match their fingerprint: the file was edited")
     lines += ["", "Sources"]
     for name, source in found["sources"].items():
-        lines.append(f"  {name}: {source['documents']:,} training documents, {source['licence']}")
+        count = source["documents"]
+        what = "the model that it began with" if count is None else f"{count:,} training documents"
+        lines.append(f"  {name}: {what}, {source['licence']}")
         if source["package"]:
             lines.append(f"    {source['package']}" + (f"  sha256 {source['sha256']}" if source["sha256"] else ""))
     return "\n".join([*lines, "", *(_format_origin(found) if found["origin"] else _format_without_origin(found))])

@@ -24,7 +24,9 @@ from lib.params.load import ParamsError, load, read_yaml
 from lib.text.licences import refuse
 
 _NULL = "tag:yaml.org,2002:null"
-_OPEN = ("sources.", "index.sources.")  # mappings whose keys are the user's own
+# Mappings whose keys are the user's own.
+_OPEN = ("sources.", "assets.", "index.sources.", "evaluate.tasks.", "synthesize.sources.")
+_KINDS = ("sources", "assets")  # of these, each entry has a kind
 
 
 def overlay(values: dict[str, Any], changes: Mapping[str, Any], where: str = "") -> None:
@@ -32,10 +34,10 @@ def overlay(values: dict[str, Any], changes: Mapping[str, Any], where: str = "")
 
     Raises:
         ParamsError: a key that is not in `values`: a preset changes parameters, it does not invent them. A new source
-            must say its kind, so that a slip in the name of one is still found.
+            or asset must say its kind, so that a slip in the name of one is still found.
     """
     for key, change in changes.items():
-        if key not in values and (where not in _OPEN or (where == "sources." and "kind" not in change)):
+        if key not in values and (where not in _OPEN or (where[:-1] in _KINDS and "kind" not in change)):
             raise ParamsError(f"{where}{key} is no parameter")
         if isinstance(change, Mapping) and isinstance(values.get(key), dict):
             overlay(values[key], change, f"{where}{key}.")
@@ -51,14 +53,20 @@ def apply(params: Path, changes: Mapping[str, Any]) -> None:
     """
     yaml = _yaml()
     values = yaml.load(params)
-    known = list(values["sources"])
+    known = {section: list(values[section]) for section in _KINDS}
     overlay(values, changes)
-    added = {name: values["sources"].pop(name) for name in list(values["sources"]) if name not in known}
+    added = {
+        section: {name: values[section].pop(name) for name in list(values[section]) if name not in known[section]}
+        for section in _KINDS
+    }
     text = io.StringIO()
     yaml.dump(values, text)
+    written = text.getvalue()
+    for section, entries in added.items():
+        written = _add(written, section, entries)
     aside = params.with_name(f".{params.name}.partial")
     try:
-        aside.write_text(_add_sources(text.getvalue(), added), encoding="utf-8")
+        aside.write_text(written, encoding="utf-8")
         load(aside)
         aside.replace(params)
     finally:
@@ -74,10 +82,10 @@ def _yaml() -> YAML:
     return yaml
 
 
-def _add_sources(text: str, added: Mapping[str, Any]) -> str:
-    """The file with more sources after the last; ruamel would put them below the comment of the next section."""
+def _add(text: str, section: str, added: Mapping[str, Any]) -> str:
+    """The file with more entries after the last; ruamel would put them below the comment of the next section."""
     lines = text.splitlines(keepends=True)
-    start = next(number for number, line in enumerate(lines) if line.startswith("sources:"))
+    start = next(number for number, line in enumerate(lines) if line.startswith(f"{section}:"))
     end = next((n for n in range(start + 1, len(lines)) if re.match(r"[\w\"']", lines[n])), len(lines))
     while not lines[end - 1].strip() or lines[end - 1].startswith("#"):
         end -= 1

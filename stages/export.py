@@ -13,10 +13,11 @@ def main(run: Run) -> None:
     settings = run.param(f"export.{run.item}")
     stages = [
         json.loads(run.dep(f"reports/{name}/lineage.json").read_text())
-        for name in ("mix", "pretrain", "decay", "finetune")
+        for name in ("mix", "pretrain", "decay", "finetune", "prefer")
     ]
     mixture = json.loads(run.dep("reports/mix/metrics.json").read_text())["mix"]["sources"]
-    lineage = combine(stages, mixture)
+    base = model / "base.json"  # where others made it
+    lineage = combine(stages, mixture, json.loads(base.read_text()) if base.exists() else None)
     name, folder = run.param("export.name"), run.out(f"models/export/{run.item}")
 
     if run.item == "hf":

@@ -1,69 +1,69 @@
-"""Fine-tune the base model on conversations with LoRA; write the adapter alone and the merged chat model."""
+"""Teach a base model to answer conversations, by LoRA or in all its weights; write the adapter and the chat model."""
 
-import json
 import math
-import shutil
-from pathlib import Path
 
-from tokenizers import Tokenizer
+import numpy as np
+import torch
 
 from lib.backends.launch import launched
-from lib.backends.precision import apply_precision
+from lib.backends.precision import choose_precision
 from lib.backends.select import select_backend
 from lib.model.huggingface import copy_tokenizer
 from lib.pipeline.errors import SmeltError
 from lib.pipeline.hashes import hash_path
 from lib.pipeline.run import Run, stage
-from lib.tokenizer.chat_template import END_OF_TURN, PAD, encode_chat
-from lib.trainers import lora
-from lib.trainers.activations import checkpoint_activations
-from lib.trainers.engine import TorchEngine
+from lib.tokenizer.rendering import ChatRenderer
+from lib.trainers import adapters, base_tokenizer, bases, lora, unsloth
+from lib.trainers.chat_data import read_examples
+from lib.trainers.finetuning import finetuning_engine
 from lib.trainers.live import Meter
 from lib.trainers.loader import Conversations
 from lib.trainers.loop import Task, Trainer
-from lib.trainers.objectives import Chat
-from lib.trainers.optimizers import for_finetuning, remarks
+from lib.trainers.optimizers import remarks, resolve
 from lib.trainers.schedules import schedule
-
-
-def read_conversations(path: Path, tokenizer: Tokenizer, longest: int) -> tuple[Conversations, int]:
-    """The conversations of a JSONL file that fit into `longest` tokens, and how many did not."""
-    with open(path, encoding="utf-8") as lines:
-        encoded = [encode_chat(tokenizer, json.loads(line)["messages"]) for line in lines]
-    fitting = [(ids, mask) for ids, mask in encoded if len(ids) <= longest]
-    return Conversations(fitting, tokenizer.token_to_id(PAD)), len(encoded) - len(fitting)
+from lib.trainers.text import Sampler
 
 
 @launched
 @stage
 def main(run: Run) -> None:
-    seed, settings = run.param("seed"), run.param("finetune")
-    base = run.dep("models/base")
+    seed, backend = run.param("seed"), select_backend(mlx=True)
+    settings = resolve(run.param("finetune"), backend)
+    base = run.dep(settings.base)
 
-    tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
-    model = lora.load_base(base)
-    longest = model.config.max_position_embeddings
-    (train, too_long), (val, _) = (
-        read_conversations(run.dep("data/chat") / f"{split}.jsonl", tokenizer, longest) for split in ("train", "val")
-    )
+    # The base, with its own tokenizer and template, and what it is to learn
+    model = bases.load(base)
+    tokenizer = run.scratch / "tokenizer"
+    end = base_tokenizer.write(base, tokenizer)
+    renderer, data = ChatRenderer.from_folder(tokenizer), run.dep("data/chat")
+    longest = min(settings.context_length or math.inf, model.config.max_position_embeddings)
+    examples, tally = read_examples([data / "train.jsonl", *data.glob("text.jsonl")], renderer, longest)
+    held_out, val_tally = read_examples([data / "val.jsonl"], renderer, longest)
+    train, val = (Conversations(found, renderer.pad) for found in (examples, held_out))
     if not len(train) or not len(val):
         raise SmeltError(
-            f"data/chat has {len(train)} conversations to train on and {len(val)} to validate with that fit into "
-            f"{longest} tokens; both are needed. Raise the counts in `chat`, or add documents"
+            f"data/chat has {len(train)} examples to train on and {len(val)} to validate with that fit into {longest} "
+            f"tokens; both are needed. Left out: {dict(tally.dropped + val_tally.dropped)}"
         )
-    steps = math.ceil(settings.epochs * len(train) / settings.batch_rows)
-    model = lora.add_adapter(model, settings, seed)
-    trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    run.log(f"{trainable:,} trainable parameters, {len(train)} conversations ({too_long} too long), {steps} steps")
 
-    backend = select_backend()
+    # What of it is trained
+    if settings.method == "qlora":
+        bf16 = choose_precision(settings.precision, backend) == "bf16"
+        lora.quantise(model, backend.device, torch.bfloat16 if bf16 else torch.float32)
+    if settings.method != "full":
+        model = lora.add_adapter(model, settings, seed)
+    if unsloth.asked():
+        model = unsloth.remake(model, base, longest, settings, seed, backend)
+    trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    steps = math.ceil(settings.epochs * len(train) / settings.batch_rows)
+    steps = min(steps, settings.max_steps or steps)
+    run.log(f"{settings.method} on {settings.base}: {trainable:,} trainable parameters")
+    run.log(f"{len(train)} examples, {steps} steps")
+    run.log(f"of {tally.rows} rows {tally.whole} whole, {tally.cut} cut, {tally.dropped.total()} dropped")
+
     for line in remarks(settings, backend):
         run.log(line)
-    optimizers = for_finetuning(model, settings, backend)
-    precision = apply_precision(model, backend, settings.precision)
-    if settings.activation_checkpointing:
-        checkpoint_activations(model)
-    engine = TorchEngine(backend, Chat(model), optimizers, seed, precision, compiles=False, say=run.log)
+    engine = finetuning_engine(backend, model, settings, seed, run.log)
     decay_steps = round(steps * settings.decay_fraction) if settings.schedule == "wsd" else 0
     factor = schedule(settings.schedule, settings.warmup_steps, steps - decay_steps, decay_steps)
     identity = {
@@ -71,10 +71,18 @@ def main(run: Run) -> None:
         "chat": hash_path(run.dep("data/chat")),
         "seed": seed,
         "batch_rows": settings.batch_rows,
+        "method": settings.method,
         "rank": settings.rank,
         "optimizer": settings.optimizer,
     }
-    task = Task(train, val, settings.batch_rows, seed, steps, factor, identity, section="finetune")
+
+    def question(prompt: str) -> list[int]:
+        return renderer.prompt([{"role": "user", "content": prompt}])
+
+    task = Task(
+        train, val, settings.batch_rows, seed, steps, factor, identity, "finetune",
+        sampler=Sampler(tokenizer, settings.samples, longest, question, end), patience=settings.patience,
+    )  # fmt: skip
     trainer = Trainer(run, engine, settings, run.param("guards"), task, Meter(backend, flops_per_token=None))
     untrained, _ = trainer.validate()
     history = trainer.fit()
@@ -82,21 +90,34 @@ def main(run: Run) -> None:
     if run.follows:
         return
 
-    lora.save_adapter(model, "models/base", run.out("models/adapter"))
-    chat = run.out("models/chat")
-    lora.merge(model).save_pretrained(chat)
-    shutil.copyfile(base / "generation_config.json", chat / "generation_config.json")
-    copy_tokenizer(base, chat, end=END_OF_TURN)
+    # The adapter alone, and the chat model: both in one, and that is checked
+    if settings.method == "full":
+        adapters.save_none(run.out("models/adapter"))
+    else:
+        adapter = run.out("models/adapter")
+        adapters.save(model, base, settings.base, adapter)
+        # Into the base as it was given, not as it was held while training.
+        model = lora.merge(
+            adapters.open_adapters(base, {"default": adapter}), val.rows(np.arange(min(4, len(val)))).inputs
+        )
+    chat = run.out("models/sft")
+    model.save_pretrained(chat)
+    copy_tokenizer(tokenizer, chat, end)
+    base_tokenizer.write_generation(base, chat)
+    bases.write_card(base, settings.base, chat)
+
     history.write(run)
+    run.report("samples.json", history.samples)
     run.metrics(
         {
+            "parameters": sum(weight.numel() for weight in model.parameters()),
             "trainable_parameters": trainable,
             "examples": len(train),
-            "too_long": too_long,
+            "data": tally.metrics(),
             **trainer.report(),
             "val_loss_before": round(untrained, 4),
             "loss": round(history.train[-1]["loss"], 4),
-            "val_loss": round(history.val[-1]["loss"], 4),
+            "val_loss": round(trainer.kept["loss"], 4),
         }
     )
 

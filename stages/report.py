@@ -4,15 +4,22 @@ from pathlib import Path
 
 from lib.pipeline.run import Run, stage
 from lib.report import (
+    answers,
+    benchmarks,
+    chat_data,
     cleaning,
     cost,
     data_card,
     documents,
     evaluation,
+    forgetting,
+    judging,
     lineage,
     overview,
     page,
+    preferences,
     privacy,
+    synthetic,
     training,
 )
 from lib.report.results import Results
@@ -39,24 +46,36 @@ def main(run: Run) -> None:
         "guards": run.param("guards"),
         "pretrain": run.param("pretrain"),
         "decay": run.param("decay"),
+        "synthesize": run.param("synthesize"),
         "chat": run.param("chat"),
         "finetune": run.param("finetune"),
+        "preferences": run.param("preferences"),
+        "prefer": run.param("prefer"),
         "evaluate": run.param("evaluate"),
+        "contamination": run.param("contamination"),
+        "judge": run.param("judge"),
         "export": export,
         "index": run.param("index"),
     }
     reference = Path(assets["smollm2"].members[0]).stem
 
     # What the page says
-    summary = overview.summary(results, export.name, reference, runs)
+    summary = overview.summary(results, export.name, reference, runs, params["finetune"])
     sections = [
         evaluation.quality(results, reference),
-        evaluation.answers(results),
+        benchmarks.benchmarks(results),
+        forgetting.forgetting(results, params["evaluate"].forgetting),
+        judging.judged(results, run.param("judge").min_accuracy),
+        answers.answers(results),
         training.curves(results),
+        preferences.preferences(results),
         documents.mixture(results, sources),
+        chat_data.taught(results),
         documents.rejected(results, sources),
         cleaning.cleaned(results, sources),
         privacy.privacy(results, sources),
+        synthetic.synthetic(results),
+        judging.contamination(results),
         cost.cost(runs),
         cost.products(results),
         lineage.lineage(results, sources, params, runs, lineage.origin(run.root)),

@@ -40,6 +40,12 @@ def ner(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SmolLM2-135M-Instruct, as a GGUF alone in its folder."""
+    return _asset("smollm2", tmp_path_factory.mktemp("smollm2"))
+
+
+@pytest.fixture(scope="session")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The real list of places."""
     return _asset("places", tmp_path_factory.mktemp("places"))

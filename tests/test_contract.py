@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from lib.inputs import PAIRS
 from lib.params import load as params
 from lib.pipeline.declarations import declarations
 
@@ -29,21 +30,23 @@ GROUPS = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups
 ARROWS = {
     "params": set(),
     "pipeline": set(),
-    "sources": {"text"},
+    "completion": set(),
+    "sources": {"text", "completion"},
     "text": set(),
     "tokenizer": {"text"},
     "model": set(),
     "backends": set(),
     "trainers": {"model", "backends", "tokenizer"},
-    "evals": {"model", "backends", "text", "tokenizer"},
+    "evals": {"model", "backends", "rag", "text", "tokenizer", "completion"},
+    "judge": {"evals", "completion"},
     "export": {"model"},
     "rag": {"text"},
-    "serve": {"rag"},
-    "report": set(),
+    "serve": {"rag", "completion"},
+    "report": {"evals"},
 }
-# Carries tasks to machines and changes no result: a bump of it must rerun nothing.
-CARRIERS = {"ray"}
-WITHOUT_TORCH = ("params", "pipeline", "sources", "text", "tokenizer", "planner", "report")
+# Carries tasks to machines, or makes one of them quicker, and changes no result: a bump of it must rerun nothing.
+CARRIERS = {"ray", "unsloth"}
+WITHOUT_TORCH = ("params", "pipeline", "completion", "judge", "sources", "text", "tokenizer", "planner", "report")
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -97,17 +100,19 @@ def test_imports_equal_code_deps_in_both_directions(name: str) -> None:
     files = relative(closure(ROOT / "stages" / f"{name}.py"))
     deps = code_deps(BODIES[name])
     undeclared = sorted(file for file in files if not any(covers(dep, file) for dep in deps))
-    unused = sorted(dep for dep in deps if not any(covers(dep, file) for file in files))
+    # A folder without code, such as prompts, is read and not imported.
+    code = [dep for dep in deps if dep.endswith(".py") or any((ROOT / dep).rglob("*.py"))]
+    unused = sorted(dep for dep in code if not any(covers(dep, file) for file in files))
     assert not undeclared, f"stage {name} imports what its deps leave out: {undeclared}"
     assert not unused, f"stage {name} declares code that it never imports: {unused}"
 
 
 def test_data_files_of_lib_lie_inside_a_declared_folder() -> None:
-    """Templates and task files are read, not imported; they count when their package is a dep as a folder."""
+    """Templates and task files are read, not imported; they count when a folder that they lie in is a dep."""
+    folders = {dep for body in BODIES.values() for dep in code_deps(body) if (ROOT / dep).is_dir()}
     for path in (ROOT / "lib").rglob("*"):
         if path.is_file() and path.suffix not in (".py", ".pyc"):
-            package = f"lib/{path.relative_to(ROOT / 'lib').parts[0]}"
-            assert any(package in code_deps(body) for body in BODIES.values()), path
+            assert any(covers(dep, str(path.relative_to(ROOT))) for dep in folders), path
 
 
 def param_reads(name: str) -> set[str]:
@@ -174,8 +179,10 @@ def test_lists_of_children_equal_the_sources() -> None:
     """A parent folder of foreach outputs is never a dep (it would hash strays too), so children are listed by hand."""
     sets = {f"data/assets/{name}" for name in PARAMS.dedup.decontaminate.sets}
     assert set(DECLARED["dedup"].data) == {f"data/clean/{name}" for name in PARAMS.sources} | sets
+    assert sets <= set(DECLARED["synthesize"].data)
+    assert sets <= set(DECLARED["contamination"].data)
     outs = {out: name for name, stage in DECLARED.items() for out in stage.outs}
-    inputs = {source.input for source in PARAMS.sources.values()}  # `python -m lib.inputs` makes them
+    inputs = {PAIRS, *(source.input for source in PARAMS.sources.values())}  # `python -m lib.inputs` makes them
     for name, stage in DECLARED.items():
         for dep in stage.data:
             made = any(dep == out or dep.startswith(out + "/") for out in outs)
@@ -186,11 +193,14 @@ def test_lists_of_children_equal_the_sources() -> None:
 
 
 def test_every_set_that_is_evaluated_on_is_kept_out_of_training() -> None:
-    tasks = [params.YAML(typ="rt").load(path) for path in (ROOT / "lib/evals/tasks").glob("*.yaml")]
-    files = {task["dataset_kwargs"]["file"] for task in tasks}
-    searched = {Path(member).name for name in PARAMS.dedup.decontaminate.sets for member in PARAMS.assets[name].members}
-    assert files
-    assert files <= searched
+    loader = params.YAML(typ="rt")
+    tasks = [loader.load(path)["dataset_kwargs"] for path in (ROOT / "lib/evals/tasks").glob("*.yaml")]
+    used = {(task["asset"], task["file"]) for task in tasks} | {("ifbench", "IFBench_test.jsonl")}
+    assert len(used) > 1
+    for asset, file in used:
+        assert asset in PARAMS.dedup.decontaminate.sets, f"{asset} is evaluated on and not looked for in training text"
+        assert file in {Path(member).name for member in PARAMS.assets[asset].members}
+    assert {f"data/assets/{asset}" for asset, _ in used} <= set(DECLARED["evaluate@base"].data)
 
 
 @pytest.mark.parametrize("name", STAGES)

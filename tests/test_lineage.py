@@ -55,7 +55,10 @@ def write_inputs(root: Path, version: int) -> None:
         ]
         write_documents(root / "input/mix" / split, documents)
     params = {"mix": {"seed": 1}, "finetune": {"rank": version}}
-    sources = {"wiki": {"licence": "CC-BY-SA-4.0", "package": "wiki==2.1", "sha256": "cd" * 32, "documents": 5}}
+    sources = {
+        "wiki": {"licence": "CC-BY-SA-4.0", "package": "wiki==2.1", "sha256": "cd" * 32, "documents": 5},
+        "data/assets/them": {"licence": "MIT", "package": None, "sha256": "ab" * 32, "documents": None},
+    }
     inside = Lineage({"code": "c", "data": f"d{version}", "params": hash_value(params)}, sources, params)
     for name in ("F16", "Q8_0"):
         path = root / f"input/gguf/tiny-{name}.gguf"
@@ -183,7 +186,10 @@ def test_uncommitted_lock_is_used_and_named(repository: Path) -> None:
     shell(repository, "dvc", "repro", "--quiet")
     found = lineage.describe(repository, repository / "models/export/gguf")
     assert found["origin"]["commit"] is None
-    assert "not committed yet" in lineage.format_text(found)
+    text = lineage.format_text(found)
+    assert "not committed yet" in text
+    assert "wiki: 5 training documents, CC-BY-SA-4.0" in text
+    assert "data/assets/them: the model that it began with, MIT" in text
     assert found["documents"]["first"][0] == "wiki/v3/train#0"
 
 

@@ -41,7 +41,7 @@ def test_a_cosine_cannot_be_extended(tmp_path: Path) -> None:
 
 def test_all_errors_are_shown_at_once(tmp_path: Path) -> None:
     path = changed(tmp_path, {"pretrain": {"learning_rate": -1, "tokens": "many"}, "mix": {"test": 1.5}})
-    text = path.read_text().replace("  rank: 16", "  rank: 16\n  lora_rank: 16")
+    text = path.read_text().replace("  rank: 16", "  rank: 16\n  lora_rank: 16", 1)
     path.write_text(text)
     with pytest.raises(ParamsError) as caught:
         load(path)
@@ -72,6 +72,15 @@ def test_all_errors_are_shown_at_once(tmp_path: Path) -> None:
         ({"sources": {"wiki": {"epochs": 0}}}, "sources.wiki.epochs"),
         ({"sources": {"internal": {"limits": {"memory_mib": 1}}}}, "sources.internal.limits.memory_mib"),
         ({"index": {"overlap_tokens": 250}}, "overlap_tokens must be smaller"),
+        ({"synthesize": {"sources": {"wiky": 1}}}, "synthesize.sources: no such source: 'wiky'"),
+        ({"synthesize": {"kinds": ["poem"]}}, "synthesize.kinds.0"),
+        ({"synthesize": {"passage_words": {"least": 200}}}, "least is 200; it must not be larger than most (150)"),
+        ({"synthesize": {"teacher": {"kind": "openai"}}}, "kind is openai: give openai.url and openai.model"),
+        ({"synthesize": {"teacher": {"openai": {"url": "ftp://x/v1"}}}}, "is not the address of an API, such as"),
+        ({"synthesize": {"teacher": {"openai": {"url": "http://me:x@h/v1"}}}}, "a key comes from the environment"),
+        ({"synthesize": {"teacher": {"openai": {"key": "sk-123"}}}}, "synthesize.teacher.openai.key"),
+        ({"synthesize": {"teacher": {"gguf": {"path": "../m.gguf"}}}}, "must be a path inside the repository"),
+        ({"synthesize": {"teacher": {"budget": {"money": 5}}}}, "money is limited and both prices are 0"),
         ({"seed": None}, "seed"),
         ({"sources": {"wiky": {"limit": 1}}}, "sources.wiky is no parameter"),
         ({"sources": {"h": HUB | {"revision": "main"}}}, "sources.h.revision: must be the full hash of a commit"),
@@ -82,6 +91,19 @@ def test_all_errors_are_shown_at_once(tmp_path: Path) -> None:
         ({"sources": {"h": HUB | {"filter": [{"column": "c", "op": "in", "value": 1}]}}}, "'in' compares with a list"),
         ({"sources": {"h": HUB | {"filter": [{"column": "c", "op": "eval", "value": 1}]}}}, "sources.h.filter.0.op"),
         ({"sources": {"h": HUB | {"max_mib": 0}}}, "sources.h.max_mib"),
+        ({"finetune": {"base": "/models/base"}}, "finetune.base: must be a folder below data or models"),
+        ({"finetune": {"base": "data/../lib"}}, "finetune.base: must be a folder below data or models"),
+        ({"finetune": {"base": "models/chat"}}, "finetune.base: models/chat is made of what finetune writes"),
+        ({"finetune": {"base": "data/assets/smol"}}, "finetune.base: no such asset: 'smol' (there are: mmlu, "),
+        ({"finetune": {"method": "full"}}, "finetune: optimizer muon trains matrices alone"),
+        ({"finetune": {"dora": True}}, "finetune: optimizer muon trains matrices alone"),
+        ({"finetune": {"method": "full", "optimizer": "adamw", "rslora": True}}, "finetune: dora and rslora are kinds"),
+        ({"finetune": {"patience": 0}}, "finetune.patience"),
+        ({"assets": {"smollm2": {"sha256": "abc"}}}, "assets.smollm2.sha256"),
+        (
+            {"assets": {"m": {"kind": "hub", "repo": "a/b", "revision": "main", "files": ["*"], "licence": "MIT"}}},
+            "assets.m.revision: must be the full hash of a commit",
+        ),
         (
             {"sources": {"h": {key: value for key, value in HUB.items() if key != "split"}}},
             "sources.h.split: is missing",
@@ -130,6 +152,15 @@ def test_every_bad_url_of_a_web_source_is_named(tmp_path: Path) -> None:
     for place in ("urls.1", "urls.2", "urls.3", "urls.4", "sitemaps.0", "sitemaps.1", "user_agent"):
         assert f"sources.handbook.{place}" in message
     assert "user:key" not in message
+
+
+def test_the_example_of_a_model_of_a_hub_is_one(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    lines = text[text.index("#  smollm2-360m:") :].partition("\nassets:")[0].splitlines()
+    values = YAML(typ="safe").load(ROOT / "params.yaml")
+    values["assets"] |= YAML(typ="safe").load("\n".join(line.removeprefix("#") for line in lines))
+    YAML().dump(values, tmp_path / "params.yaml")
+    assert load(tmp_path / "params.yaml").assets["smollm2-360m"].revision is None
 
 
 def test_two_web_sources_do_not_share_a_folder(tmp_path: Path) -> None:

@@ -14,11 +14,10 @@ import llama_cpp
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lib.model import huggingface
-from lib.tokenizer.chat_template import encode_chat
+from lib.tokenizer.rendering import ChatRenderer
 from tests.workspace import ROOT
 
 pytestmark = pytest.mark.slow
@@ -138,6 +137,6 @@ def test_a_rendered_chat_has_the_same_tokens_everywhere(root: Path) -> None:
     ]
     tokenizer = AutoTokenizer.from_pretrained(root / "models/chat")
     rendered = tokenizer.apply_chat_template(messages, tokenize=False)
-    ours = encode_chat(Tokenizer.from_file(str(root / "models/tokenizer/tokenizer.json")), messages)[0]
+    ours = ChatRenderer.from_folder(root / "models/tokenizer").encode(messages)[0]
     assert tokenizer(rendered, add_special_tokens=False)["input_ids"] == ours
     assert llama(root).tokenize(rendered.encode(), add_bos=False, special=True) == ours

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lib.pipeline.declarations import declarations
 from lib.pipeline.errors import SmeltError
 from lib.pipeline.hashes import hash_path
 from lib.pipeline.run import Run, exclusive, execute
@@ -223,3 +224,13 @@ def test_peak_memory_counts_workers_that_are_still_there(tmp_path: Path) -> None
     command = [sys.executable, str(tmp_path / "main.py")]
     found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert 290 < float(found.stdout) < 600
+
+
+def test_dvc_yaml_may_name_a_parameter(repository: Path) -> None:
+    """As DVC fills it in: a path that a stage depends on is a knob like any other."""
+    text = STAGES.replace("lib/code.py", 'lib/code.py, "${finetune.base}"')
+    (repository / "dvc.yaml").write_text(text)
+    assert declarations(repository)["collect@wiki"].deps == ["lib/code.py", "models/base", "data/wheels"]
+    (repository / "dvc.yaml").write_text(text.replace("finetune.base", "finetune.bass"))
+    with pytest.raises(SmeltError, match=r"dvc\.yaml says .*, and params\.yaml has no finetune\.bass"):
+        declarations(repository)

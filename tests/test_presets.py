@@ -110,8 +110,13 @@ def test_pin_writes_the_current_commit(root: Path, monkeypatch: pytest.MonkeyPat
         assert pin.pin(Path("params.yaml"), None) == {}
         assert pin.pin(Path("params.yaml"), "two") == {"two": (fields["revision"], two)}
         assert load(Path("params.yaml")).sources["two"].revision == two
-        with pytest.raises(SmeltError, match="no hub dataset 'wiki'; it has: one, two"):
+        with pytest.raises(SmeltError, match="nothing of a hub called 'wiki'; they have: one, two"):
             pin.pin(Path("params.yaml"), "wiki")
+        model = {"kind": "hub", "repo": "t/three", "revision": None, "files": ["*"], "licence": "MIT"}
+        apply(Path("params.yaml"), {"assets": {"three": model}})
+        three = server.add("t/three", {"config.json": b"{}"})
+        assert pin.pin(Path("params.yaml"), None) == {"three": (None, three)}
+        assert load(Path("params.yaml")).assets["three"].origin == f"hf://t/three@{three}"
         server.commits.clear()
         with pytest.raises(SmeltError, match="no dataset t/one, or it is private"):
             pin.pin(Path("params.yaml"), "one")

@@ -1,7 +1,7 @@
 """MLX: Apple's own arrays, on the GPU of Apple silicon, and on the processor elsewhere.
 
-lib/trainers/mlx_engine.py trains with it. The rest of the line, such as LoRA and evaluation,
-runs on torch's device of the same machine.
+lib/trainers/mlx_engine.py trains with it, and lib/trainers/mlx_finetuning.py beside adapters. The rest of the line,
+such as evaluation, runs on torch's device of the same machine.
 """
 
 from __future__ import annotations

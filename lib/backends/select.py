@@ -21,7 +21,7 @@ __all__ = ["Backend", "compile_policy", "present", "select_backend"]
 def present() -> dict[str, Callable[[], Backend]]:
     """The backends of this machine and this installation by name, the one to be preferred first.
 
-    mlx stands last: on Apple silicon torch's mps runs the whole line, mlx the training of the decoder alone.
+    mlx stands last: on Apple silicon torch's mps runs the whole line, mlx the training alone.
     """
     gpu = Rocm if torch.version.hip else Cuda
     found = {

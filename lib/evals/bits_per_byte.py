@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from lib.evals.estimates import Estimate, ratio, weighted
+from lib.evals.items import Item
 from lib.evals.language_model import LanguageModel, Progress
 from lib.text.documents import Document
 
@@ -74,14 +75,16 @@ def document_bits(lm: LanguageModel, texts: Sequence[str], progress: Progress) -
     return bits
 
 
-def bits_per_byte(lm: LanguageModel, documents: Sequence[Document], progress: Progress) -> dict[str, Any]:
+def bits_per_byte(documents: Sequence[Document], bits: Sequence[float]) -> tuple[dict[str, Any], list[Item]]:
     """Bits per UTF-8 byte, with standard errors over documents.
+
+    Args:
+        bits: of each document, see `document_bits`.
 
     Returns:
         `overall` and `sources` by name. As the sample holds a fixed number of bytes of each source, the overall value
-        is that of a stratified sample.
+        is that of a stratified sample. And each document's, as items of its source, weighted by bytes.
     """
-    bits = document_bits(lm, [document.text for document in documents], progress)
     sizes = [len(document.text.encode()) for document in documents]
     estimates: dict[str, Estimate] = {}
     weights: dict[str, int] = {}
@@ -89,7 +92,12 @@ def bits_per_byte(lm: LanguageModel, documents: Sequence[Document], progress: Pr
         chosen = [index for index, document in enumerate(documents) if document.source == source]
         estimates[source] = ratio([bits[index] for index in chosen], [sizes[index] for index in chosen])
         weights[source] = sum(sizes[index] for index in chosen)
-    return {
+    metrics = {
         "overall": weighted(list(estimates.values()), list(weights.values())).as_metric(),
         "sources": {source: estimate.as_metric() for source, estimate in estimates.items()},
     }
+    items = [
+        Item(f"bits_per_byte/{document.source}", document.id, count / size, size)
+        for document, count, size in zip(documents, bits, sizes, strict=True)
+    ]
+    return metrics, items

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections import Counter
@@ -9,10 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lib.evals.command_line import Manual
 from lib.evals.estimates import mean
+from lib.evals.items import Item
 
 
 class Example(NamedTuple):
+    document: str  # id of the page that it is from
     messages: list[dict[str, str]]  # up to the question
     expected: str
 
@@ -20,16 +24,21 @@ class Example(NamedTuple):
     def prompt(self) -> str:
         return self.messages[-1]["content"]
 
+    @property
+    def id(self) -> str:
+        """Of the page and the question: a page may give several."""
+        return f"{self.document}#{hashlib.sha256(self.prompt.encode()).hexdigest()[:8]}"
 
-def read_examples(path: Path, kind: str, limit: int) -> list[Example]:
-    """The first `limit` conversations of `kind`; the file is shuffled already."""
+
+def read_examples(path: Path, kind: str, limit: int | None) -> list[Example]:
+    """The first `limit` conversations of `kind` (None: all); the file is shuffled already."""
     examples: list[Example] = []
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             conversation = json.loads(line)
-            if conversation["kind"] == kind and len(examples) < limit:
+            if conversation["kind"] == kind and (limit is None or len(examples) < limit):
                 *messages, answer = conversation["messages"]
-                examples.append(Example(messages, answer["content"]))
+                examples.append(Example(conversation["id"], messages, answer["content"]))
     return examples
 
 
@@ -54,20 +63,26 @@ def token_f1(answer: str, expected: str) -> float:
     return 2 * shared / (got.total() + wanted.total()) if shared else 0.0
 
 
-def score_commands(answers: Sequence[str], expected: Sequence[str]) -> dict[str, Any]:
+def score_commands(
+    name: str, answers: Sequence[str], examples: Sequence[Example], manual: Manual
+) -> tuple[dict[str, Any], list[Item]]:
     """Compare each answer's command with the expected one.
 
     Returns:
-        `examples`, and with standard errors `service` (program and service right: the first two words), `exact_match`
-        and `token_f1`.
+        `examples`, and with standard errors `service` (program and service right: the first two words), `valid` (it
+        could be typed, see command_line.py), `exact_match` and `token_f1`. And each example's, as items of `name`.
     """
-    pairs = []
-    for answer, right in zip(answers, expected, strict=True):
-        command = " ".join(re.sub(r"\\\s*\n", " ", right).split())
-        pairs.append((find_command(answer, command.split()[0]), command))
-    return {
-        "examples": len(pairs),
-        "service": mean([float(got.split()[:2] == right.split()[:2]) for got, right in pairs]).as_metric(),
-        "exact_match": mean([float(got == right) for got, right in pairs]).as_metric(),
-        "token_f1": mean([token_f1(got, right) for got, right in pairs]).as_metric(),
-    }
+    scores: dict[str, list[float]] = {"service": [], "valid": [], "exact_match": [], "token_f1": []}
+    for answer, example in zip(answers, examples, strict=True):
+        right = " ".join(re.sub(r"\\\s*\n", " ", example.expected).split())
+        got = find_command(answer, right.split()[0])
+        scores["service"].append(float(got.split()[:2] == right.split()[:2]))
+        scores["valid"].append(float(manual.knows(got)))
+        scores["exact_match"].append(float(got == right))
+        scores["token_f1"].append(token_f1(got, right))
+    items = [
+        Item(f"{name}/{key}", example.id, value)
+        for key, values in scores.items()
+        for example, value in zip(examples, values, strict=True)
+    ]
+    return {"examples": len(examples)} | {key: mean(values).as_metric() for key, values in scores.items()}, items

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from lib.evals.language_model import LanguageModel, Progress
+from lib.tokenizer.rendering import ChatRenderer
 
 Messages = Sequence[Mapping[str, str]]
 _BATCH_ROWS = 40
@@ -22,10 +23,8 @@ def generate(lm: LanguageModel, prompts: Sequence[Messages], max_new_tokens: int
     config = GenerationConfig(
         max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=lm.ends, pad_token_id=lm.ends[0]
     )
-    encoded = [
-        lm.tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=False)
-        for messages in prompts
-    ]
+    renderer = ChatRenderer.from_transformers(lm.tokenizer)
+    encoded = [renderer.prompt(messages) for messages in prompts]
     order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
     batches = [order[start : start + _BATCH_ROWS] for start in range(0, len(order), _BATCH_ROWS)]
     answers = [""] * len(prompts)

@@ -1,10 +1,4 @@
-"""GGUF: one file with weights, tokenizer and chat template, for llama.cpp and everything built on it.
-
-llama.cpp knows how to cut text by a name, `tokenizer.ggml.pre`. Its converter looks that name up by a hash of the
-tokenizer and fails on any that is trained at home (https://github.com/ggml-org/llama.cpp/issues/8649), so the name is
-written here, after a check that the tokenizer cuts as it says. One step has no counterpart there: llama.cpp does not
-normalise text to NFC. Text that is not NFC already is read as other tokens than in transformers.
-"""
+"""GGUF: one file with weights, tokenizer and chat template, for llama.cpp and everything built on it."""
 
 from __future__ import annotations
 
@@ -20,15 +14,16 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.export import vocabulary
 from lib.export.checkpoint import Checkpoint, encode
 from lib.export.lineage import Lineage
 from lib.pipeline.errors import SmeltError
 
-_ARCHITECTURES = {"Qwen3ForCausalLM": gguf.MODEL_ARCH.QWEN3, "LlamaForCausalLM": gguf.MODEL_ARCH.LLAMA}
-# What llama.cpp does for `qwen2`. A copy of lib/tokenizer's pattern on purpose: this one says what llama.cpp can read.
-_QWEN2_PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+_ARCHITECTURES = {
+    "Qwen3ForCausalLM": gguf.MODEL_ARCH.QWEN3,
+    "Qwen2ForCausalLM": gguf.MODEL_ARCH.QWEN2,
+    "LlamaForCausalLM": gguf.MODEL_ARCH.LLAMA,
+}
 
 
 def export(
@@ -37,7 +32,7 @@ def export(
     """Write <name>-F16.gguf and one file for each of `quantisations` to `folder`.
 
     Args:
-        model: Hugging Face directory of a Qwen3 or Llama model with its tokenizer.
+        model: Hugging Face directory of a Qwen or Llama model with its tokenizer.
         quantisations: llama.cpp's names: Q8_0, Q4_K_M, ... Rows that are no multiple of a type's block (256 for K
             types) get llama.cpp's nearest type with smaller blocks.
         threads: for quantising; the bytes do not depend on it.
@@ -60,7 +55,7 @@ def _write_f16(model: Path, path: Path, name: str, lineage: Lineage) -> None:
     config = _read_json(model / "config.json")
     kind = config["architectures"][0]
     if kind not in _ARCHITECTURES:
-        raise SmeltError(f"{model} is a {kind}; GGUF export knows {' and '.join(_ARCHITECTURES)}")
+        raise SmeltError(f"{model} is a {kind}; GGUF export knows {', '.join(_ARCHITECTURES)}")
     architecture = _ARCHITECTURES[kind]
     writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[architecture])
     try:
@@ -72,7 +67,7 @@ def _write_f16(model: Path, path: Path, name: str, lineage: Lineage) -> None:
         for key, value in lineage.to_metadata().items():
             writer.add_string(key, value)
         _add_shape(writer, config)
-        _add_tokenizer(writer, model, config["vocab_size"])
+        vocabulary.add(writer, model, config["vocab_size"])
         _write_tensors(writer, Checkpoint(model / "model.safetensors"), config, architecture)
     finally:
         writer.close()
@@ -89,54 +84,12 @@ def _add_shape(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
     writer.add_feed_forward_length(config["intermediate_size"])
     writer.add_head_count(config["num_attention_heads"])
     writer.add_head_count_kv(config["num_key_value_heads"])
-    writer.add_key_length(config["head_dim"])
-    writer.add_value_length(config["head_dim"])
-    writer.add_rope_dimension_count(config["head_dim"])
+    head_size = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    writer.add_key_length(head_size)
+    writer.add_value_length(head_size)
+    writer.add_rope_dimension_count(head_size)
     writer.add_rope_freq_base(rope["rope_theta"])
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-
-
-def _add_tokenizer(writer: gguf.GGUFWriter, model: Path, vocab_size: int) -> None:
-    tokenizer = _read_json(model / "tokenizer.json")
-    _check_cuts_like_qwen2(tokenizer, model)
-    added = {token["content"]: token for token in tokenizer["added_tokens"]}
-    ids = tokenizer["model"]["vocab"] | {text: token["id"] for text, token in added.items()}
-    if max(ids.values()) >= vocab_size:
-        raise SmeltError(
-            f"{model}: the tokenizer has ids up to {max(ids.values())}, the model a vocabulary of {vocab_size}"
-        )
-    # Rows of the embedding without a token, if any, are padding.
-    tokens = [f"[PAD{index}]" for index in range(vocab_size)]
-    types = [gguf.TokenType.UNUSED] * vocab_size
-    for text, index in ids.items():
-        tokens[index] = text
-        types[index] = gguf.TokenType.NORMAL
-        if text in added:
-            types[index] = gguf.TokenType.CONTROL if added[text]["special"] else gguf.TokenType.USER_DEFINED
-    writer.add_tokenizer_model("gpt2")  # byte-level BPE
-    writer.add_tokenizer_pre("qwen2")
-    writer.add_token_list(tokens)
-    writer.add_token_types(types)
-    writer.add_token_merges([" ".join(pair) for pair in tokenizer["model"]["merges"]])
-    # llama.cpp ends an answer at eos and at eot, and by its name at <|endoftext|>.
-    writer.add_bos_token_id(ids["<|endoftext|>"])
-    writer.add_eos_token_id(ids["<|im_end|>"])
-    writer.add_eot_token_id(ids["<|im_end|>"])
-    writer.add_pad_token_id(ids["<|pad|>"])
-    writer.add_add_bos_token(False)
-    writer.add_chat_template(_read_json(model / "tokenizer_config.json")["chat_template"])
-
-
-def _check_cuts_like_qwen2(tokenizer: dict[str, Any], model: Path) -> None:
-    match tokenizer["pre_tokenizer"]:
-        case {
-            "pretokenizers": [
-                {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False},
-                {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
-            ]
-        } if pattern == _QWEN2_PATTERN:
-            return
-    raise SmeltError(f"{model}/tokenizer.json does not cut text as Qwen2 does; llama.cpp would read other tokens")
 
 
 def _write_tensors(
@@ -146,7 +99,7 @@ def _write_tensors(
     known = gguf.get_tensor_name_map(architecture, config["num_hidden_layers"])
     names = [name for name in weights.names if not (config["tie_word_embeddings"] and name == "lm_head.weight")]
     for name in names:
-        target = known.get_name(name, try_suffixes=(".weight",))
+        target = known.get_name(name, try_suffixes=(".weight", ".bias"))
         if target is None:
             raise SmeltError(f"{weights.path}: llama.cpp's {config['model_type']} has no tensor like {name}")
         shape = weights.shape(name)
@@ -165,13 +118,13 @@ def _write_tensors(
 
 
 def _interleave_rotary_pairs(weight: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
-    """Reorder the rows of a query or key projection, (heads * head_dim, width), for llama.cpp's Llama.
+    """Reorder the rows of a query or key projection, (heads * head_dim, width), or its bias, for llama.cpp's Llama.
 
-    transformers rotates dimension i with i + head_dim/2 in each head, llama.cpp's Llama 2i with 2i + 1. Its Qwen3
+    transformers rotates dimension i with i + head_dim/2 in each head, llama.cpp's Llama 2i with 2i + 1. Its Qwen
     does as transformers.
     """
-    rows, width = weight.shape
-    return weight.reshape(heads, 2, rows // heads // 2, width).swapaxes(1, 2).reshape(rows, width)
+    rows, *width = weight.shape
+    return weight.reshape(heads, 2, rows // heads // 2, *width).swapaxes(1, 2).reshape(rows, *width)
 
 
 def _quantise(source: Path, target: Path, kind: str, threads: int) -> None:

@@ -1,6 +1,7 @@
 """The lineage that travels inside an exported file, as text metadata that GGUF and safetensors both hold.
 
-    smelt.fingerprint.data      sha256 over the content hashes of what mix, pretrain, decay and finetune read
+    smelt.fingerprint.data      sha256 over the content hashes of what mix, pretrain, decay and finetune read (without
+                                pretrain and decay where others made the base)
     smelt.fingerprint.params    sha256 over their parameters
     smelt.fingerprint.code      sha256 over the hashes of their code and the versions of their packages
     smelt.lineage.sources       JSON: source -> kind, licence, package pin and its sha256, documents trained on, ...
@@ -50,13 +51,18 @@ class Lineage(NamedTuple):
         }
 
 
-def combine(stages: Sequence[Mapping[str, Any]], mixture: Mapping[str, Any]) -> Lineage:
+def combine(
+    stages: Sequence[Mapping[str, Any]], mixture: Mapping[str, Any], base: Mapping[str, Any] | None = None
+) -> Lineage:
     """The lineage of a model.
 
     Args:
-        stages: the lineage.json of mix, pretrain, decay and finetune.
+        stages: the lineage.json of mix, pretrain, decay, finetune and prefer.
         mixture: the metrics of mix, by source. Sources that gave no training document are left out.
+        base: base.json of a model that others pretrained: a source then, and pretrain and decay have no part in it.
     """
+    if base:
+        stages = [stage for stage in stages if stage["stage"] not in ("pretrain", "decay")]
 
     def fingerprint(*kinds: str) -> str:
         return hash_value([[stage["stage"], *(stage[kind] for kind in kinds)] for stage in stages])
@@ -74,6 +80,15 @@ def combine(stages: Sequence[Mapping[str, Any]], mixture: Mapping[str, Any]) -> 
                 "sha256": source.get("sha256"),
                 "documents": documents,
             }
+    if base:
+        sources[base["path"]] = {
+            "kind": "base",
+            "licence": base["licence"],
+            "share_alike": False,
+            "package": base["origin"],
+            "sha256": base["sha256"],
+            "documents": None,
+        }
     return Lineage(
         {"data": fingerprint("inputs"), "params": hash_value(params), "code": fingerprint("code", "pins")},
         sources,

@@ -6,6 +6,7 @@ README.md with the metadata block of the Hugging Face Hub (https://huggingface.c
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import ModelCardData
 
@@ -27,6 +28,10 @@ def licence_id(lineage: Lineage) -> str:
     return carried.pop().lower() if plain and len(carried) == 1 else "other"
 
 
+def _documents(entry: dict[str, Any]) -> str:
+    return "the base" if entry["documents"] is None else f"{entry['documents']:,}"
+
+
 def write(folder: Path, name: str, lineage: Lineage) -> None:
     """Write README.md of the model called `name` into `folder`; equal lineage gives equal bytes."""
     licence = licence_id(lineage)
@@ -39,9 +44,11 @@ def write(folder: Path, name: str, lineage: Lineage) -> None:
         tags=["smelt"],
     )
     rows = [
-        f"| {source} | {entry['package'] or entry['kind']} | {entry['licence']} | {entry['documents']:,} |"
+        f"| {source} | {entry['package'] or entry['kind']} | {entry['licence']} | {_documents(entry)} |"
         for source, entry in lineage.sources.items()
     ]
+    bases = [entry["package"] or source for source, entry in lineage.sources.items() if entry["kind"] == "base"]
+    made = f"adapted from {bases[0]}" if bases else "pretrained from scratch and fine-tuned to answer"
     carried = (
         f"Some of the texts ask that what is made of them is passed on under the same terms (share-alike): "
         f"{', '.join(lineage.share_alike)}. Pass the model on under those."
@@ -56,11 +63,11 @@ def write(folder: Path, name: str, lineage: Lineage) -> None:
         "",
         f"# {name}",
         "",
-        "A small language model, pretrained from scratch and fine-tuned to answer, made with Smelt.",
+        f"A small language model, {made}, made with Smelt.",
         "",
         "## Licence",
         "",
-        f"The texts that it was trained on are under: {lineage.licence}. {carried}",
+        f"The {'base and the ' if bases else ''}texts that it was trained on are under: {lineage.licence}. {carried}",
         "",
         "## Trained on",
         "",

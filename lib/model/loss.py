@@ -41,12 +41,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
         low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x_ND.dtype
         x, weight = x_ND.to(low), weight_VD.to(low)
         places, words, counts_N = len(x), len(weight), labels_N != IGNORED
-        trains = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+        # A head that is frozen (LoRA's) needs no gradient: nothing is kept for its product.
+        trains, head_trains = any(ctx.needs_input_grad[:2]), ctx.needs_input_grad[1]
         loss = torch.zeros((), device=x.device)
         grad_x = torch.empty_like(x) if trains else None
-        grad_weight = torch.zeros_like(weight_VD) if trains else None
+        grad_weight = torch.zeros_like(weight_VD) if head_trains else None
         group = max(1, min(places, _GROUP.get(device, _GROUP_ELSEWHERE) // words))
-        rows = _ROWS.get(device, group)
+        rows = min(group, _ROWS.get(device, group))
+        if not head_trains:
+            group = rows
         raised = torch.empty((group, words), dtype=low, device=x.device)
         factors = torch.empty((group, 1), device=x.device)
         for first in range(0, places, group):
@@ -66,7 +69,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 block[row, label] = (block[row, label].float() - total).to(low)
                 factor = factors[start - first : end - first] = (counted / total)[:, None]
                 grad_x[start:end] = ((block @ weight).float() * factor).to(low)
-            if trains:
+            if head_trains:
                 scaled = (x[first:last].float() * factors[: last - first]).to(low)
                 grad_weight += raised[: last - first].T @ scaled
         ctx.save_for_backward(grad_x, grad_weight)
@@ -74,9 +77,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return loss
 
     @staticmethod
-    def backward(ctx, upstream: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx, upstream: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         grad_x, grad_weight = ctx.saved_tensors
-        return grad_x.to(ctx.dtypes) * upstream, grad_weight * upstream, None, None
+        scaled = None if grad_weight is None else grad_weight * upstream
+        return grad_x.to(ctx.dtypes) * upstream, scaled, None, None
 
 
 def linear_cross_entropy(

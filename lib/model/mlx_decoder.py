@@ -31,6 +31,23 @@ class Linear(nn.Module):
         return x.astype(self._dtype) @ self.weight.astype(self._dtype).T
 
 
+class AdaptedLinear(Linear):
+    """Beside a frozen matrix the product of two narrow ones (LoRA, Hu et al. 2021, https://arxiv.org/abs/2106.09685).
+
+    The names are peft's, and so is the order of the products; all of them are in `dtype`.
+    """
+
+    def __init__(self, linear: Linear, rank: int, scale: float) -> None:
+        (outputs, inputs), dtype = linear.weight.shape, linear._dtype
+        super().__init__(inputs, outputs, dtype)
+        self.lora_A = {"default": Linear(inputs, rank, dtype)}
+        self.lora_B = {"default": Linear(rank, outputs, dtype)}
+        self._scale = scale
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return super().__call__(x) + self.lora_B["default"](self.lora_A["default"](x)) * self._scale
+
+
 class RMSNorm(nn.Module):
     """In fp32, whatever goes in."""
 
@@ -153,28 +170,50 @@ class Decoder(nn.Module):
 
     def __call__(self, tokens_BT: mx.array, documents_BT: mx.array | None = None) -> mx.array:
         x_BTD = self.model(tokens_BT, documents_BT)
-        return self._logits(x_BTD, self._head())
+        return self._logits(x_BTD, *self._head())
 
-    def loss_sum(self, inputs_BT: mx.array, labels_BT: mx.array, documents_BT: mx.array | None = None) -> mx.array:
-        """The summed negative log-likelihood in nats and fp32 of the labels that are not negative."""
+    def loss_sum(
+        self,
+        inputs_BT: mx.array,
+        labels_BT: mx.array,
+        documents_BT: mx.array | None = None,
+        places_N: mx.array | None = None,
+    ) -> mx.array:
+        """The summed negative log-likelihood in nats and fp32 of the labels that are not negative.
+
+        Args:
+            places_N: where those are, counted through all rows; the head is computed there alone. None for everywhere.
+        """
         x_ND = self.model(inputs_BT, documents_BT).reshape(-1, self._config.width)
         labels_N, head = labels_BT.reshape(-1), self._head()
+        if places_N is not None:
+            x_ND, labels_N = x_ND[places_N], labels_N[places_N]
         pieces = math.ceil(len(labels_N) * self._config.vocab_size * 4 / LOGIT_BYTES)
         if pieces == 1:
-            return self._cross_entropy(x_ND, labels_N, head)
+            return self._cross_entropy(x_ND, labels_N, *head)
         size = math.ceil(len(labels_N) / pieces)
         once_more = mx.checkpoint(self._cross_entropy)
         starts = range(0, len(labels_N), size)
-        return sum(once_more(x_ND[at : at + size], labels_N[at : at + size], head) for at in starts)
+        return sum(once_more(x_ND[at : at + size], labels_N[at : at + size], *head) for at in starts)
 
-    def _head(self) -> mx.array:
-        return (self.model.embed_tokens if self._config.tie_embeddings else self.lm_head).weight
+    def _head(self) -> list[mx.array]:
+        """The head's matrix, and the two beside it if there are; as arguments, so that a checkpoint sees them."""
+        if self._config.tie_embeddings:
+            return [self.model.embed_tokens.weight]
+        head = self.lm_head
+        beside = [head.lora_A["default"], head.lora_B["default"]] if isinstance(head, AdaptedLinear) else []
+        return [each.weight for each in (head, *beside)]
 
-    def _logits(self, x: mx.array, head_VD: mx.array) -> mx.array:
-        return x.astype(self._dtype) @ head_VD.astype(self._dtype).T
+    def _logits(self, x: mx.array, head_VD: mx.array, *beside: mx.array) -> mx.array:
+        x = x.astype(self._dtype)
+        logits = x @ head_VD.astype(self._dtype).T
+        if beside:
+            inner, outer = (each.astype(self._dtype) for each in beside)
+            logits = logits + x @ inner.T @ outer.T * self.lm_head._scale
+        return logits
 
-    def _cross_entropy(self, x_ND: mx.array, labels_N: mx.array, head_VD: mx.array) -> mx.array:
-        logits_NV = self._logits(x_ND, head_VD).astype(mx.float32)
+    def _cross_entropy(self, x_ND: mx.array, labels_N: mx.array, *head: mx.array) -> mx.array:
+        logits_NV = self._logits(x_ND, *head).astype(mx.float32)
         counts_N = labels_N >= 0
         # Inside of a checkpoint MLX takes every argument for something to differentiate by.
         places_N1 = mx.stop_gradient(mx.where(counts_N, labels_N, 0))[:, None]

@@ -13,8 +13,11 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from lib.params.clean import CleanRules
+from lib.params.judging import Contamination, Judge
+from lib.params.preferences import Prefer, Preferences
 from lib.params.results import Evaluate, Export, Index
-from lib.params.sources import Licences, Package, Source
+from lib.params.sources import Asset, Licences, Source
+from lib.params.synthesis import Synthesize
 from lib.params.text import Chat, Dedup, Encode, Mix, Pii, Tokenizer
 from lib.params.training import Decay, Finetune, Guards, Model, Pretrain
 from lib.params.values import Name, Section
@@ -27,7 +30,7 @@ class ParamsError(ValueError):
 class Params(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     sources: Annotated[dict[Name, Source], Field(min_length=1)]
-    assets: dict[Name, Package]
+    assets: dict[Name, Asset]
     licences: Licences
     clean: dict[Name, CleanRules]
     pii: Pii
@@ -39,9 +42,14 @@ class Params(Section):
     guards: Guards
     pretrain: Pretrain
     decay: Decay
+    synthesize: Synthesize
     chat: Chat
     finetune: Finetune
+    preferences: Preferences
+    prefer: Prefer
     evaluate: Evaluate
+    contamination: Contamination
+    judge: Judge
     export: Export
     index: Index
 
@@ -53,8 +61,19 @@ class Params(Section):
             if source.rules not in self.clean
         ]
         problems += [
-            f"index.sources: no such source: {name!r} (there are: {', '.join(self.sources)})"
-            for name in self.index.sources
+            f"{section}.sources: no such source: {name!r} (there are: {', '.join(self.sources)})"
+            for section in ("index", "synthesize")
+            for name in getattr(self, section).sources
+            if name not in self.sources
+        ]
+        problems += [
+            f"evaluate.forgetting.sources: no such source: {name!r} (there are: {', '.join(self.sources)})"
+            for name in self.evaluate.forgetting.sources
+            if name not in self.sources
+        ]
+        problems += [
+            f"chat.own.sources: no such source: {name!r} (there are: {', '.join(self.sources)})"
+            for name in self.chat.own.sources
             if name not in self.sources
         ]
         crawled = [source.input for source in self.sources.values() if source.kind == "web"]
@@ -68,6 +87,9 @@ class Params(Section):
             for name in self.dedup.decontaminate.sets
             if name not in self.assets
         ]
+        folder, _, name = self.finetune.base.rpartition("/")
+        if folder == "data/assets" and name not in self.assets:
+            problems.append(f"finetune.base: no such asset: {name!r} (there are: {', '.join(self.assets)})")
         if self.index.overlap_tokens >= self.index.chunk_tokens:
             problems.append("index.overlap_tokens must be smaller than index.chunk_tokens")
         if all(source.weight == 0 for source in self.sources.values()):
@@ -93,6 +115,8 @@ def read_yaml(path: Path) -> Any:
 
 def _message(error: Any) -> str:
     place = list(error["loc"])
+    if place[:1] == ["assets"] and len(place) > 2:
+        del place[2]  # as below
     if place[:1] == ["sources"] and len(place) > 2:
         # pydantic names the branch of the union that it took: the kind of the source, and the format of a package.
         del place[2 : 4 if place[2] == "package" else 3]

@@ -4,17 +4,50 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lib.params.values import Name, NotNegative, Positive, Section
+
+
+class BenchmarkTask(Section):
+    few_shot: Annotated[int, Field(ge=0, le=32)] | None  # null: what the task itself says
+    limit: Positive | None
+
+
+class Retrieval(Section):
+    commands: NotNegative
+    prompt_tokens: Annotated[int, Field(ge=64)]
+
+
+class Instructions(Section):
+    own: NotNegative
+    ifbench: NotNegative
+    max_new_tokens: Positive
+
+
+class Forgetting(Section):
+    sources: list[Name]
+    task: str | None
 
 
 class Evaluate(Section):
     held_out_bytes: Annotated[int, Field(ge=1000)]
     commands: Positive
     max_new_tokens: Positive
+    retrieval: Retrieval
+    instructions: Instructions
+    tasks: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")], BenchmarkTask]
     task_limit: Positive
+    batch_rows: Positive
+    forgetting: Forgetting
     samples: NotNegative
+    articles: NotNegative
+
+    @model_validator(mode="after")
+    def _measures_the_task(self) -> Evaluate:
+        if self.forgetting.task is not None and self.forgetting.task not in self.tasks:
+            raise ValueError(f"forgetting.task is {self.forgetting.task!r}, which is not one of `tasks`")
+        return self
 
 
 class ExportHf(Section):

@@ -21,6 +21,56 @@ class Package(Section):
     licence: Spdx
 
 
+class PackageAsset(Package):
+    kind: Literal["package"]
+
+    @property
+    def origin(self) -> str:
+        return self.package
+
+
+Repo = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
+
+
+class HubAsset(Section):
+    """Files of a model of a hub, at one commit."""
+
+    kind: Literal["hub"]
+    repo: Repo
+    revision: Commit | None
+    files: Annotated[list[str], Field(min_length=1)]
+    licence: Spdx
+
+    @property
+    def origin(self) -> str:
+        return f"hf://{self.repo}@{self.revision}"
+
+
+class Part(Section):
+    """A part of a file: one member of a pinned wheel."""
+
+    package: Pin
+    sha256: Sha256
+    member: str
+
+
+class Joined(Section):
+    """A file whose parts are in several wheels."""
+
+    kind: Literal["joined"]
+    parts: Annotated[list[Part], Field(min_length=1)]
+    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    sha256: Sha256  # of the whole
+    licence: Spdx
+
+    @property
+    def origin(self) -> str:
+        return " + ".join(part.package for part in self.parts)
+
+
+Asset = Annotated[PackageAsset | HubAsset | Joined, Field(discriminator="kind")]
+
+
 class Subtract(Section):
     field: str
     members: Annotated[list[str], Field(min_length=1)]
@@ -154,7 +204,7 @@ class Thread(Section):
 
 class HubSource(SourceBase):
     kind: Literal["hub"]
-    repo: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
+    repo: Repo
     revision: Commit | None
     config: str | None
     split: str

@@ -29,6 +29,7 @@ class Pii(Section):
 
 
 class EvaluationSet(Section):
+    context: str | None  # before the question: a scene that it is about
     question: str
     choices: str | None
 
@@ -83,7 +84,34 @@ class Encode(Section):
     shard_tokens: Annotated[int, Field(ge=1024, le=2**31)]
 
 
-class Chat(Section):
+class ChatGroup(Section):
+    share: Share
+    epochs: Positive
+
+
+class OwnGroup(ChatGroup):
+    sources: list[Name]
+
+
+class ChatKinds(Section):
     manual: NotNegative | None
     encyclopedia: NotNegative | None
     yes_no: NotNegative | None
+    facts: NotNegative | None
+    messages: NotNegative | None
+
+
+class Chat(Section):
+    tokens: Positive | None
+    own: OwnGroup
+    instructions: ChatGroup
+    text: ChatGroup
+    most: ChatKinds
+    held_out: NotNegative
+
+    @model_validator(mode="after")
+    def _is_a_mixture(self) -> Chat:
+        total = self.own.share + self.instructions.share + self.text.share
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"the shares of own, instructions and text add up to {total:g}; they must add up to 1")
+        return self

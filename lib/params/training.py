@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from lib.params.values import Commit, Name, NotNegative, Positive, Rate, Section, Share
 
@@ -70,7 +71,7 @@ class Optimization(Section):
 
     @model_validator(mode="after")
     def _can_be_cautious(self) -> Optimization:
-        if self.cautious and self.weight_decay and self.optimizer.endswith("8bit"):
+        if self.cautious and self.weight_decay and (self.optimizer == "auto" or self.optimizer.endswith("8bit")):
             raise ValueError(
                 f"cautious must be false for weight decay with {self.optimizer}: bitsandbytes does not show an update "
                 f"before it is made. muon, adamw and lion can be cautious"
@@ -103,11 +104,52 @@ class Decay(Section):
     fraction: Annotated[float, Field(ge=0, lt=1)]
 
 
-class Finetune(Optimization):
+class Tuning(Optimization):
+    """Of a model that is trained already: what of it, and how long."""
+
+    method: Literal["lora", "qlora", "full"]
     rank: Positive
     alpha: Positive
     dropout: Annotated[float, Field(ge=0, lt=1)]
+    dora: bool
+    rslora: bool
     epochs: Positive
     batch_rows: Positive
     precision: Literal["auto", "bf16", "fp32"]  # LoRA's products are too small to gain by fp8
+    optimizer: Literal["auto", "muon", "adamw", "lion", "adamw_8bit", "paged_adamw_8bit", "lion_8bit"]
     decay_fraction: Share
+    patience: Positive | None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Tuning:
+        if self.optimizer == "muon" and (self.method == "full" or self.dora):
+            raise ValueError(
+                "optimizer muon trains matrices alone, and full fine-tuning and DoRA train vectors as well: "
+                "auto, adamw and lion train all of them"
+            )
+        if self.method == "full" and (self.dora or self.rslora):
+            raise ValueError("dora and rslora are kinds of LoRA: they must be false with method full")
+        return self
+
+
+# What finetune writes, and what is made of that: none of it can be what it begins with.
+_LATER = ("models/adapter", "models/sft", "models/chat", "models/export")
+
+
+class Finetune(Tuning):
+    base: str
+    context_length: Positive | None
+    max_steps: Positive | None
+    samples: Samples
+
+    @field_validator("base")
+    @classmethod
+    def _stays_inside(cls, base: str) -> str:
+        path = PurePosixPath(base)
+        if path.parts[:1] not in (("data",), ("models",)) or ".." in path.parts or str(path) in ("data", "models"):
+            raise ValueError(
+                f"must be a folder below data or models: models/base, data/assets/<name> or another, and not {base!r}"
+            )
+        if any(path.is_relative_to(later) for later in _LATER):
+            raise ValueError(f"{base} is made of what finetune writes; copy it to a folder of its own first")
+        return str(path)

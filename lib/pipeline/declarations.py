@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lib.params import load as parameters
+from lib.pipeline.errors import SmeltError
+
+_TEMPLATE = re.compile(r"\$\{([^}]+)\}")
 
 # What a stage takes from every source. DVC cannot say "all children" (a parent folder as a dependency would hash strays
 # too), so dvc.yaml lists them one by one; `make align` keeps the lists equal to `sources` of params.yaml.
@@ -19,17 +23,30 @@ CHILDREN = {
 }
 
 
-def _substitute(value: Any, item: str | None, fields: dict[str, Any]) -> Any:
-    """Fill in DVC's `${key}`, `${item}` and `${item.x}` in strings, lists and mappings."""
+def _substitute(value: Any, known: Mapping[str, Any]) -> Any:
+    """Fill in DVC's `${key}`, `${item}`, `${item.x}` and `${section.name}` in strings, lists and mappings."""
     if isinstance(value, str):
-        for name, text in {"key": item, "item": item, **{f"item.{key}": text for key, text in fields.items()}}.items():
-            value = value.replace("${" + name + "}", str(text))
-        return value
+        return _TEMPLATE.sub(lambda match: str(_look_up(known, match[1])), value)
     if isinstance(value, list):
-        return [_substitute(entry, item, fields) for entry in value]
+        return [_substitute(entry, known) for entry in value]
     if isinstance(value, dict):
-        return {_substitute(key, item, fields): _substitute(entry, item, fields) for key, entry in value.items()}
+        return {_substitute(key, known): _substitute(entry, known) for key, entry in value.items()}
     return value
+
+
+def _look_up(known: Mapping[str, Any], name: str) -> Any:
+    if name in known:
+        return known[name]
+    value: Any = known
+    for part in name.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            raise SmeltError(f"dvc.yaml says ${{{name}}}, and params.yaml has no {name}")
+        value = value[part]
+    return value
+
+
+def _named(name: str, item: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: item, **{f"{name}.{key}": value for key, value in fields.items()}}
 
 
 def _path(entry: str | dict) -> str:
@@ -81,11 +98,13 @@ def declarations(root: Path) -> dict[str, Declaration]:
             if isinstance(items, str):
                 items = values[items.removeprefix("${").removesuffix("}")]
             for item, fields in items.items():
-                found[f"{name}@{item}"] = Declaration(_substitute(body["do"], item, fields))
+                known = {**values, "key": item, **_named("item", item, fields)}
+                found[f"{name}@{item}"] = Declaration(_substitute(body["do"], known))
         elif "matrix" in body:
             ((axis, items),) = body["matrix"].items()
             for item in items:
-                found[f"{name}@{item}"] = Declaration(_substitute(body, item, {axis: item}))
+                known = {**values, **_named("item", item, {axis: item})}
+                found[f"{name}@{item}"] = Declaration(_substitute(body, known))
         else:
-            found[name] = Declaration(body)
+            found[name] = Declaration(_substitute(body, values))
     return found

@@ -76,6 +76,7 @@ class Run:
         # Whether this is one of several processes of one run and not the first, which alone writes and speaks.
         self.follows = follows
         self.id = f"{name}@{item}" if item else name
+        self._params = parameters.load(root / "params.yaml")
         known = declarations(root)
         if self.id not in known:
             items = [key.partition("@")[2] for key in known if key.startswith(f"{name}@")]
@@ -83,7 +84,6 @@ class Run:
             raise SmeltError(f"dvc.yaml has no stage {self.id!r}{hint}")
         self.declared = known[self.id]
         self.reports = root / "reports" / name / (item or "")
-        self._params = parameters.load(root / "params.yaml")
         self._staged: dict[str, Path] = {}
         self._identity = self._code_and_params(self._params)
         # What this machine did (device, rates): for the run record, never for metrics.

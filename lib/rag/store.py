@@ -162,6 +162,12 @@ class Index:
             copy = _private_copy(folder / "chroma" / _DATABASE, facts["database"], copies)
             self._collection = _client(copy).get_collection(_COLLECTION, embedding_function=None)
 
+    def documents(self) -> set[str]:
+        """Ids of the documents that have a passage in the index."""
+        if self._collection is None:
+            return set()
+        return {metadata["document"] for metadata in self._collection.get(include=["metadatas"])["metadatas"]}
+
     def search(self, question: str) -> list[Hit]:
         """The passages nearest to `question`, best first: at most `top_k`, none below `min_similarity`."""
         if self._collection is None:

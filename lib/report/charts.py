@@ -80,6 +80,21 @@ def loss(train: pd.DataFrame, val: pd.DataFrame, label: str) -> str:
     return _draw(lines + points.encode(x=x, y=y, color=colour), 260, label)
 
 
+def lines(frame: pd.DataFrame, colours: Mapping[str, str], y: str, axis: str, label: str) -> str:
+    """One line by step for each column of `frame` that `colours` names; y and axis are its title and its format."""
+    long = frame.melt("step", list(colours), var_name="name", value_name="value")
+    chart = (
+        alt.Chart(long)
+        .mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=24))
+        .encode(
+            x=alt.X("step:Q", title="optimizer step", axis=alt.Axis(format=",d", tickCount=6)),
+            y=alt.Y("value:Q", title=y, axis=alt.Axis(format=axis, tickCount=5)),
+            color=alt.Color("name:N", scale=_colours(colours)),
+        )
+    )
+    return _draw(chart, 220, label)
+
+
 def bars(frame: pd.DataFrame, colours: Mapping[str, str], x: str, axis: str, label: str) -> str:
     """One bar a row, with its name and its value in figures; the colour says what kind it is of.
 

@@ -130,5 +130,11 @@ def _limits(results: Results, cleaned: Mapping[str, Mapping], languages: Mapping
         f"Of {count(items)} items of the evaluation sets {count(short)} are too short to be looked for in the "
         f"documents; other evaluation sets were not compared."
     )
+    written = results.metrics("synthesize")
+    if written["kept"]:
+        yield (
+            f"Fine-tuning may draw on {count(written['kept'])} conversations that a model wrote "
+            f"({written['teacher']}); whether they say what their passage says was judged by words, numbers and names."
+        )
     yield "Near duplicates are found by their words; translations and paraphrases stay."
     yield "No filter judges whether a text is true, fair or free of offence. Names that the search misses stay."

@@ -80,7 +80,7 @@ def mixture(results: Results, sources: Mapping[str, SourceBase]) -> Section:
     empties = [name for name in sources if not mixed.get(name, empty)["documents"]["available"]]
     if empties:
         blocks.append(Note(f"No documents in: {', '.join(empties)}."))
-    return Section("documents", "What it read", [*blocks, _tokenizer(results), _conversations(results)])
+    return Section("documents", "What it read", [*blocks, _tokenizer(results)])
 
 
 def _tokenizer(results: Results) -> Note:
@@ -90,13 +90,6 @@ def _tokenizer(results: Results) -> Note:
         f"{tokenizer['bytes_per_token']:.2f} bytes of its training text. Held out: {count(tokens['val'])} tokens for "
         f"validation, {count(tokens['test'])} for the test."
     )
-
-
-def _conversations(results: Results) -> Table:
-    splits = results.metrics("chat")
-    rows = [[kind, *(count(kinds[kind]) for kinds in splits.values())] for kind in splits["train"]]
-    total = ["all", *(count(sum(kinds.values())) for kinds in splits.values())]
-    return Table("Conversations made from the documents", [Column("kind"), *map(Column, splits)], rows, total)
 
 
 @dataclass(frozen=True)

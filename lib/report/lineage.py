@@ -49,7 +49,7 @@ def lineage(
 ) -> Section:
     """What made the model. `params` are the sections to show, `runs` the run records, `commit` what `origin` says."""
     hashes = []
-    for stage in (results.lineage(name) for name in ("mix", "pretrain", "decay", "finetune")):
+    for stage in (results.lineage(name) for name in ("mix", "pretrain", "decay", "finetune", "prefer")):
         hashes.append([stage["stage"], "its code", stage["code"]])
         hashes += [[stage["stage"], path, digest] for path, digest in stage["inputs"].items()]
     return Section(

@@ -5,15 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lib.params.training import Finetune
+from lib.report.benchmarks import verdict
 from lib.report.cost import UNREADABLE, total_energy
-from lib.report.evaluation import TASKS, below, near_chance
+from lib.report.evaluation import below
 from lib.report.formats import compact, count, decimal, duration, energy, estimate, percent, size
 from lib.report.page import Fact, Summary
 from lib.report.results import MODELS, Results
 
+METHODS = {"lora": "with LoRA", "qlora": "with QLoRA", "full": "in all its weights"}
 
-def summary(results: Results, name: str, reference: str, runs: Sequence[Mapping[str, Any]]) -> Summary:
-    """The model called `name`, measured against `reference`; `runs` are the run records of all stages."""
+
+def summary(
+    results: Results, name: str, reference: str, runs: Sequence[Mapping[str, Any]], settings: Finetune
+) -> Summary:
+    """The model called `name`, measured against `reference`.
+
+    Args:
+        runs: the run records of all stages.
+        settings: of fine-tuning.
+    """
     pretrain, finetune, encoded = (results.metrics(stage) for stage in ("decay", "finetune", "encode"))
     base, chat, other = (results.metrics("evaluate", model) for model in MODELS)
     bits = base["bits_per_byte"]["overall"]
@@ -36,21 +47,21 @@ def summary(results: Results, name: str, reference: str, runs: Sequence[Mapping[
             f"before fine-tuning it was {percent(before['service']['value'])} and "
             f"{percent(before['exact_match']['value'])}."
         )
-    for task, (title, chance) in TASKS.items():
-        verdicts.append(_public(title, chat["tasks"][task]["accuracy"], chance))
+    if (public := verdict(chat["tasks"])) is not None:
+        verdicts.append(public)
 
     joules = total_energy(runs)
+    seen = pretrain if settings.base == "models/base" else finetune
     return Summary(
         title=name,
         what=(
-            f"A language model of {compact(pretrain['parameters'])} parameters, trained from scratch on "
-            f"{compact(pretrain['tokens'])} tokens of {trained_on} source{'s' if trained_on != 1 else ''}, then taught "
-            f"to answer with LoRA on {count(finetune['examples'])} conversations."
+            f"{_origin(settings.base, pretrain, trained_on)}, then taught to answer {METHODS[settings.method]} on "
+            f"{count(finetune['examples'])} conversations."
         ),
         verdicts=verdicts,
         facts=[
-            Fact("parameters", compact(pretrain["parameters"]), f"{size(file['bytes'])} as {smallest}"),
-            Fact("tokens seen", compact(pretrain["tokens"]), f"in {count(pretrain['steps'])} steps"),
+            Fact("parameters", compact(finetune["parameters"]), f"{size(file['bytes'])} as {smallest}"),
+            Fact("tokens seen", compact(seen["tokens"]), f"in {count(seen['steps'])} steps"),
             Fact("bits per byte", decimal(bits["value"]), f"{below_unigram} unigram"),
             Fact("right service", percent(service["value"]), f"{percent(exact['value'])} exact commands"),
             Fact("time", duration(sum(run["seconds"] for run in runs)), "all stages"),
@@ -59,8 +70,10 @@ def summary(results: Results, name: str, reference: str, runs: Sequence[Mapping[
     )
 
 
-def _public(title: str, accuracy: Mapping[str, float], chance: float) -> str:
-    shown = f"{title}: {estimate(accuracy, as_percent=True)}"
-    if near_chance(accuracy, chance):
-        return f"{shown}, which cannot be told from guessing ({chance:.0%})."
-    return f"{shown}, {'above' if accuracy['value'] > chance else 'below'} guessing ({chance:.0%})."
+def _origin(base: str, pretrain: Mapping[str, Any], sources: int) -> str:
+    if base != "models/base":
+        return f"The model in {base}, which others trained"
+    return (
+        f"A language model of {compact(pretrain['parameters'])} parameters, trained from scratch on "
+        f"{compact(pretrain['tokens'])} tokens of {sources} source{'s' if sources != 1 else ''}"
+    )

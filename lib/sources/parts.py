@@ -10,11 +10,11 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lib.params.sources import Limits
 from lib.pipeline.errors import SmeltError
-from lib.sources import html, records
+from lib.sources import html, records, turns
 from lib.sources.content import Content, Rejected, gunzip, unzstd
 from lib.sources.filetype import kind_of
 from lib.sources.formats import archives, mail, paged, tables
@@ -151,8 +151,17 @@ class _Reader:
         if template is None and isinstance(record.value, dict) and "text" in record.value:
             template = "{text}"
         place = Document(at, "", "", "", "")
+        if template is None and isinstance(record.value, dict) and "messages" in record.value:
+            return self._conversation(record.value, at)
         document, reason = records.to_item(record, place, template, self.columns.keep)
         return Found(at, _readable(document.text), _readable(document.records), reason)
+
+    def _conversation(self, record: dict[str, Any], at: str) -> Found:
+        """Chat data of one's own: `messages`, as those of a hub's source, kept beside the text that they make."""
+        found, reason = turns.messages(record["messages"])
+        kept = {"messages": found, **{name: record[name] for name in self.columns.keep if name in record}}
+        text = _readable(turns.render(found))
+        return Found(at, text, _readable(json.dumps([kept], ensure_ascii=False)), reason)
 
     def _table(self, kind: str, content: Content, at: str) -> Iterator[Event]:
         if kind == "xlsx":

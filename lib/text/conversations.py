@@ -3,6 +3,8 @@
     manual         a page with a heading and an example's command (reStructuredText)  ->  "How do I ...?", the command
     encyclopedia   an article kept with its title                                     ->  "What is ...?", its beginning
     yes_no         a passage kept with questions and answers                          ->  passage and question, "Yes."
+    facts          headed lines below "Subject: Chapter"                              ->  several turns, a fact each
+    messages       a conversation kept as such (chat sources, your own JSONL)         ->  as it is
 
 Which of them a document gives is decided by its text and records alone. What varies (the wording of a question, which
 examples are taken when there are more than enough) is drawn by a hash: the same document gives the same conversations
@@ -12,24 +14,30 @@ in every corpus.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from lib.pipeline.errors import SmeltError
 from lib.text.documents import Document
 
-KINDS = ("manual", "encyclopedia", "yes_no")
+KINDS = ("manual", "encyclopedia", "yes_no", "facts", "messages")
 MAX_COMMAND = 400  # characters
 MAX_TASK = 300  # characters
 MAX_ANSWER = 300  # characters, of an encyclopedia's answer
 MAX_PASSAGE = 110  # words: with question and template this fits the default context of 256 tokens
+MAX_FACTS = 3  # turns of a conversation about facts
+ROLES = ("system", "user", "assistant", "tool")
 
 
 class Conversation(NamedTuple):
     id: str  # of the document; one document may give several conversations
     kind: str
     messages: list[dict[str, str]]
+    source: str = ""
 
 
 def _hash(*parts: object) -> bytes:
@@ -191,32 +199,97 @@ def _yes_no(document: Document) -> Iterator[Conversation]:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
+# facts
+
+_SUBJECT = re.compile(r"(?P<subject>[A-Z][^:\n]{1,60}): [A-Z][^:\n]{1,60}\n\n")
+_FACT = re.compile(r"^(?P<name>[A-Z][A-Za-z ,'/-]{2,50}):(?: (?P<text>\S.*)|\n  name: (?P<nested>\S.*))$", re.MULTILINE)
+_ASK_FACT, _ASK_NEXT = "Tell me the {} of {}.", ("And the {}?", "What about the {}?")
+
+
+def _facts(document: Document) -> Iterator[Conversation]:
+    match = _SUBJECT.match(document.text)
+    if not match:
+        return
+    found = {fact["name"]: fact["text"] or fact["nested"] for fact in _FACT.finditer(document.text, match.end())}
+    short = [(name, text) for name, text in found.items() if len(text) <= MAX_ANSWER]
+    taken = sorted(short, key=lambda fact: _hash(document.id, fact[0]))[:MAX_FACTS]
+    messages: list[dict[str, str]] = []
+    for name, text in taken:
+        asked = name[0].lower() + name[1:] if name[1].islower() else name  # not of "GDP"
+        ask = _choose(_ASK_NEXT, document.id, name) if messages else _ASK_FACT
+        messages += _exchange(ask.format(asked, match["subject"]), text)
+    if messages:
+        yield Conversation(document.id, "facts", messages, document.source)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# messages
+
+
+def usable(messages: Any) -> tuple[list[dict[str, str]], str | None]:
+    """The part of a conversation that can be learnt from, up to its last answer; and the reason why there is none."""
+    turns = messages if isinstance(messages, list) else []
+    if not all(
+        isinstance(turn, dict) and isinstance(turn.get("role"), str) and isinstance(turn.get("content"), str)
+        for turn in turns
+    ):
+        return [], "no_messages"
+    found = [{"role": turn["role"], "content": turn["content"].strip()} for turn in turns]
+    while found and (found[-1]["role"] != "assistant" or not found[-1]["content"]):
+        found.pop()
+    if not found:
+        return [], "no_answer" if turns else "no_messages"
+    if any(turn["role"] not in ROLES for turn in found):
+        return [], "unknown_role"
+    if found[0]["role"] == "assistant" or all(turn["role"] != "user" for turn in found):
+        return [], "no_question"
+    return found, None
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def _exchange(question: str, answer: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
 def _conversation(document: Document, kind: str, question: str, answer: str) -> Conversation:
-    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-    return Conversation(document.id, kind, messages)
+    return Conversation(document.id, kind, _exchange(question, answer), document.source)
 
 
 def converse(document: Document) -> Iterator[Conversation]:
-    """Every conversation that a document gives; for most documents none."""
+    """Every conversation that a document gives; for most documents none. One kept as messages gives no other.
+
+    What was kept as messages comes as it is, and may not be of use (see `usable`).
+    """
+    kept = document.kept if document.records != "[]" else []
+    conversations = [record["messages"] for record in kept if "messages" in record]
+    for messages in conversations:
+        yield Conversation(document.id, "messages", messages, document.source)
+    if conversations:
+        return
     yield from _manual(document)
-    if document.records != "[]":
+    yield from _facts(document)
+    if kept:
         yield from _encyclopedia(document)
         yield from _yes_no(document)
 
 
-def choose(conversations: Iterable[Conversation], most: dict[str, int | None], seed: int) -> list[Conversation]:
-    """At most `most[kind]` conversations of each kind (None for all), shuffled.
+def read_conversations(path: Path, source: str) -> Iterator[tuple[str, Conversation]]:
+    """The conversations of a JSONL file that another stage wrote, each with the id of the document that it is about.
 
-    A document that comes several times counts once. Both the choice and the order follow a hash of seed, document and
-    question, so a conversation more or less does not move the others.
+    A line is `{"id": ..., "kind": ..., "document": ..., "messages": [...]}`.
+
+    Raises:
+        SmeltError: a line is something else.
     """
-    left = {kind: float("inf") if limit is None else limit for kind, limit in most.items()}
-    chosen = []
-    distinct = {(c.id, *(message["content"] for message in c.messages)): c for c in conversations}
-    for conversation in sorted(distinct.values(), key=lambda c: _hash(seed, c.id, c.messages[0]["content"])):
-        if left[conversation.kind] > 0:
-            left[conversation.kind] -= 1
-            chosen.append(conversation)
-    return chosen
+    with open(path, encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = json.loads(line)
+                found = Conversation(row["id"], row["kind"], row["messages"], source)
+                yield row["document"], found
+            except (ValueError, KeyError, TypeError) as error:
+                raise SmeltError(
+                    f"{path.name}, line {number}: expected an object with id, kind, document and messages ({error!r})"
+                ) from None

@@ -1,9 +1,9 @@
 """Documents that hold a part of an evaluation set: found by runs of words that they share with one of its items.
 
-An item is searched for as its question, as its question with each choice, and as its question with all choices, with
-and without letters before them. A text of `ngram` words or more is found by any `ngram` of its words in a row (13:
-Brown et al. 2020, https://arxiv.org/abs/2005.14165), a shorter one as a whole. A choice alone counts if it is `ngram`
-words long: "a part of the nervous system" is no leak.
+An item is searched for as its question (after its context, where it has one), as its question with each choice, and as
+its question with all choices, with and without letters before them. A text of `ngram` words or more is found by any
+`ngram` of its words in a row (13: Brown et al. 2020, https://arxiv.org/abs/2005.14165), a shorter one as a whole. A
+choice alone counts if it is `ngram` words long: "a part of the nervous system" is no leak.
 
 Below `min_words`, "Excavator: dig cement", an item says something only where it stands by itself: as a line, as a
 sentence, between quotation marks or brackets. A question alone is no item where there are choices, nor is one word.
@@ -47,7 +47,8 @@ def _texts(record: Mapping[str, Any], fields: EvaluationSet, long: int) -> Itera
 
     Choices are a list, or one text with a choice a line.
     """
-    question = str(record[fields.question])
+    context = [str(record[fields.context])] if fields.context else []
+    question = " ".join([*context, str(record[fields.question])])
     value = record[fields.choices] if fields.choices else []
     given = [str(choice) for choice in (value if isinstance(value, list) else str(value).splitlines())]
     choices = [_LABEL.sub("", choice) for choice in given]
@@ -71,7 +72,7 @@ def _records(folder: Path, fields: EvaluationSet) -> Iterator[tuple[str, Mapping
                 record = json.loads(line)
             except ValueError as error:
                 raise SmeltError(f"{file}, line {number}: not JSON ({error})") from None
-            names = [name for name in (fields.question, fields.choices) if name]
+            names = [name for name in (fields.context, fields.question, fields.choices) if name]
             if not isinstance(record, dict) or not all(name in record for name in names):
                 there = ", ".join(record) if isinstance(record, dict) else "no object"
                 raise SmeltError(

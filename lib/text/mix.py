@@ -196,7 +196,13 @@ def estimate_bytes_per_token(sources: Mapping[str, Source]) -> None:
     The vocabulary is smaller than that of the tokenizer to come, so tokens are overestimated by some 10%, in all
     sources alike; the shares hold.
     """
-    samples = {name: source.sample.texts for name, source in sources.items()}
+    found = trial_bytes_per_token({name: source.sample.texts for name, source in sources.items()})
+    for name, bytes_per_token in found.items():
+        sources[name].bytes_per_token = bytes_per_token
+
+
+def trial_bytes_per_token(samples: Mapping[str, list[str]]) -> dict[str, float]:
+    """Bytes per token of each sample that has text, by a tokenizer trained on all of them."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -204,10 +210,9 @@ def estimate_bytes_per_token(sources: Mapping[str, Source]) -> None:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(vocab_size=TRIAL_VOCABULARY, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator((text for texts in samples.values() for text in texts), trainer)
-    for name, texts in samples.items():
-        tokens = sum(len(encoding) for encoding in tokenizer.encode_batch_fast(texts))
-        if tokens:
-            sources[name].bytes_per_token = sum(len(text.encode()) for text in texts) / tokens
+    tokens = {name: sum(map(len, tokenizer.encode_batch_fast(texts))) for name, texts in samples.items()}
+    sizes = {name: sum(len(text.encode()) for text in texts) for name, texts in samples.items()}
+    return {name: sizes[name] / count for name, count in tokens.items() if count}
 
 
 # ----------------------------------------------------------------------------------------------------------------------

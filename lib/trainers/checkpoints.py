@@ -4,6 +4,7 @@
     model.safetensors        the trained weights, by name
     optimizer.safetensors    <weight>.<name of the state>
     random.safetensors       the random generator of each device
+    best.safetensors         the weights of the best validation, where they are kept (early stopping)
     state.json               the step and what else the loop remembers; the sha256 of the files above and of itself
 
 Nothing in one is of a framework, a backend or a number of devices: whatever engine reads the names can go on from it.
@@ -27,6 +28,7 @@ from lib.pipeline.hashes import hash_file, hash_value
 from lib.trainers.engine import State
 
 KEEP = 3
+WHOLE = ("model", "optimizer", "random")  # parts that a checkpoint always has
 
 Record = dict[str, Any]  # what the loop remembers: numbers, lists and texts. `step` is how many steps are done
 
@@ -38,7 +40,7 @@ class DamagedError(Exception):
 def write(folder: Path, state: State, record: Record) -> None:
     """Write a checkpoint into the folder, which is not there yet."""
     folder.mkdir(parents=True)
-    parts = {f"{name}.safetensors": arrays for name, arrays in state._asdict().items()}
+    parts = {f"{name}.safetensors": dict(arrays) for name, arrays in state._asdict().items() if arrays or name in WHOLE}
     for name, arrays in parts.items():
         save_file(arrays, folder / name)
     sums = {name: hash_file(folder / name) for name in parts}
@@ -60,7 +62,8 @@ def read(folder: Path) -> tuple[State, Record]:
         for name, digest in sums.items():
             if hash_file(folder / name) != digest:
                 raise DamagedError(f"{name} is not what was written")
-        return State(*(load_file(folder / f"{name}.safetensors") for name in State._fields)), record
+        parts = {name.removesuffix(".safetensors"): load_file(folder / name) for name in sums}
+        return State(**parts), record
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise DamagedError(f"{type(error).__name__}: {error}") from None
 

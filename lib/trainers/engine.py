@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -35,6 +36,7 @@ class State(NamedTuple):
     model: dict[str, np.ndarray]  # <weight>, those that are trained
     optimizer: dict[str, np.ndarray]  # <weight>.<name of the state>
     random: dict[str, np.ndarray]  # state of the random generator of each device
+    best: Mapping[str, np.ndarray] = MappingProxyType({})  # <weight>, of the best validation, if it is kept
 
 
 class Engine(Protocol):
@@ -149,7 +151,7 @@ class TorchEngine:
         self._compiled = compiles and compilation.on
         say(f"precision {precision.name}" + (f", compilation {compilation.reason}" if compiles else ""))
         if self._compiled:
-            self._raw.compile(dynamic=False)
+            self._raw.compile()
         self._rows = micro_batch_rows()
         self._tried: set[tuple[int, int]] = set()  # rows and length of micro-batches that fit in all processes
         self._tokens = START_TOKENS.get(backend.name, START_TOKENS_ELSEWHERE)  # of a micro-batch, at most
@@ -259,7 +261,7 @@ class TorchEngine:
     def _micro_batches(self, batch: Batch, rows: int) -> Iterator[list[Tensor]]:
         for start in range(0, len(batch.inputs), rows):
             piece = [part[start : start + rows] for part in batch]
-            if not self._compiled:  # to which every length is another program
+            if not (self._compiled and self._raw.fixed_shapes):  # to which every length is another program
                 # Columns that only hold padding are cut off; of packed rows there are none.
                 places = (piece[1] != IGNORED).any(axis=0).nonzero()[0]
                 piece = [part[:, : places.max(initial=0) + 1] for part in piece]
@@ -302,11 +304,26 @@ class TorchEngine:
         return processes.total(total)
 
     @torch.no_grad()
+    def log_probabilities(self, batch: Batch) -> np.ndarray:
+        """Of each label, row after row, (N,) float32 in nats, if the objective tells them. Each process has all."""
+        self._raw.eval()
+        rows = self._rows or self._fitting(batch)
+        with self._accelerator.autocast():
+            found = [
+                self._raw.log_probabilities(*piece[:3]).float().cpu().numpy()
+                for piece in self._micro_batches(batch, rows)
+            ]
+        processes.put_back(self._raw)
+        self._raw.train()
+        return np.concatenate(found)
+
+    @torch.no_grad()
     def next_tokens(self, tokens_BT: np.ndarray) -> np.ndarray:
         self._raw.eval()
         with self._accelerator.autocast():
             model = getattr(self._raw, "call_model", self._raw.model)
-            logits_BTV = model(torch.from_numpy(tokens_BT).to(self._accelerator.device))
+            found = model(torch.from_numpy(tokens_BT).to(self._accelerator.device))
+            logits_BTV = getattr(found, "logits", found)  # transformers' models give more than that
         processes.put_back(self._raw)
         self._raw.train()
         return logits_BTV[:, -1].argmax(dim=-1).cpu().numpy()
@@ -324,7 +341,7 @@ class TorchEngine:
 
     def load(self, state: State | None) -> None:
         """Raises SmeltError where the names or shapes are not those of this model and its optimizers."""
-        model, optimizer, random = state or State({}, {}, {})
+        model, optimizer, random, _ = state or State({}, {}, {})
         trained = self._trained()
         shapes = processes.tell({name: value.shape for name, value in model.items()})
         if shapes != {name: tuple(weight.shape) for name, weight in trained.items()}:

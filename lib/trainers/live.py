@@ -15,6 +15,7 @@ from lib.backends.backend import Backend
 from lib.pipeline.run import Run
 from lib.trainers import processes
 from lib.trainers.engine import Engine
+from lib.trainers.grading import Grader
 from lib.trainers.sinks import Sinks
 
 Row = dict[str, float]
@@ -91,6 +92,7 @@ class View:
         )  # fmt: skip
         self._shown = self._started
         self._sinks = Sinks(run)
+        self._grader = Grader(run, self._graded)
 
     def step(self, number: int, loss: float, tokens: int, seconds: float, stalled: float) -> None:
         """Step `number` is done: it took `seconds`, after it had to wait `stalled` for its batch."""
@@ -122,6 +124,13 @@ class View:
         ]
         return ", ".join(part for part in parts if part)
 
+    def sampled(self, step: int, samples: list[dict[str, str]], asks: bool) -> None:
+        """What the model wrote after `step`: prompt, text. A judge grades it, if one is asked for."""
+        self._grader.send(step, samples, asks)
+
+    def _graded(self, step: int, mean: float) -> None:
+        self._sinks.log({"judge/grade": mean}, step)
+
     def record(self, kind: str, row: Row) -> None:
         """Send a row of the history to the sinks; `kind` is train or val."""
         self._sinks.log({f"{kind}/{name}": value for name, value in row.items() if name != "step"}, int(row["step"]))
@@ -131,6 +140,7 @@ class View:
 
     def __exit__(self, *exception: object) -> None:
         self._bar.close()
+        self._grader.close()
         self._sinks.close()
         if self._tokens:  # also for runs too short for a progress line
             self._run.log(f"step {self._done}/{self._steps}: {self._line()}")

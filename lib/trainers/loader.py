@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Protocol, Self
@@ -30,6 +30,11 @@ class Batch(NamedTuple):
     inputs: np.ndarray  # (B, T) int64
     labels: np.ndarray  # (B, T) int64: the token that follows the input in its document, IGNORED where there is no loss
     documents: np.ndarray  # (B, T) int32: number of the document within its row, from 0; padding has one of its own
+
+    @property
+    def counted(self) -> int:
+        """Tokens with loss: what a summed loss is divided by."""
+        return int((self.labels != IGNORED).sum())
 
 
 class Batches(Protocol):
@@ -108,7 +113,7 @@ class Conversations:
         encoded: token ids, two at least, and the mask of tokens that carry loss, for each conversation.
     """
 
-    def __init__(self, encoded: list[tuple[list[int], list[bool]]], pad_token_id: int) -> None:
+    def __init__(self, encoded: Sequence[tuple[Sequence[int], Sequence[bool]]], pad_token_id: int) -> None:
         self._encoded, self._pad = encoded, pad_token_id
 
     def __len__(self) -> int:

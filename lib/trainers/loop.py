@@ -20,10 +20,11 @@ from lib.params.training import Guards, Optimization
 from lib.pipeline.run import Run
 from lib.trainers import processes
 from lib.trainers.checkpoints import Record, Store, check_identity
+from lib.trainers.early_stopping import EarlyStopping
 from lib.trainers.engine import Engine, State
 from lib.trainers.guards import Guard, Verdict
 from lib.trainers.live import History, Meter, Row, View
-from lib.trainers.loader import IGNORED, Batches, Prefetch
+from lib.trainers.loader import IGNORED, Batch, Batches, Prefetch
 from lib.trainers.text import Sampler
 
 
@@ -39,8 +40,10 @@ class Task:
     schedule: Callable[[int], float]  # step -> factor on the peak rates
     identity: dict[str, Any]  # what a checkpoint has to agree with: shape, seed, data
     section: str  # of params.yaml, for advice
+    measure: Callable[[Engine, Batch], Row] | None = None  # `loss` and more of rows held out; None: the loss alone
     token_bytes: np.ndarray | None = None  # (V,) for bits per byte
     sampler: Sampler | None = None
+    patience: int | None = None  # so many validations without a better one end the run, and the best is kept
 
 
 class Trainer:
@@ -49,6 +52,7 @@ class Trainer:
     Attributes:
         step: how many steps are done.
         tokens: how many tokens they learnt from.
+        kept: the validation of the weights that are left in the end.
     """
 
     def __init__(
@@ -60,7 +64,9 @@ class Trainer:
         self._store = Store(run.scratch, settings.checkpoint_every)
         self.step = self.tokens = 0
         self._passed_over = 0  # batches that roll-backs left out
+        self._stopping = EarlyStopping(task.patience)
         self.history = History()
+        self.kept: Row = {}
 
     def fit(self, start: Callable[[], tuple[State, Record]] | None = None) -> History:
         """Train to the horizon, from the newest checkpoint of this run, else from `start`, else from nothing.
@@ -72,7 +78,7 @@ class Trainer:
         self._begin(start)
         with View(self._run, self._engine, self._meter, self.step, self._task.steps) as view, _signals() as received:
             try:
-                while self.step < self._task.steps:
+                while self.step < self._task.steps and not self._stopping.stops:
                     with self._batches() as batches:
                         self._train(batches, view, received)
             except Exception:
@@ -93,15 +99,15 @@ class Trainer:
 
             # Every token weighs the same, however the batch is cut: the sum is divided by the tokens of the whole
             # batch, not by those of each micro-batch (https://github.com/huggingface/transformers/pull/34191).
-            counted = int((batch.labels != IGNORED).sum())
-            loss = engine.gradient(batch, counted)
+            tokens = int((batch.labels != IGNORED).sum())
+            loss = engine.gradient(batch, batch.counted)
             norm = engine.clip(settings.clip_norm)
 
             verdict = self._guard.judge(number, loss, norm)
             if verdict is Verdict.APPLY:
                 factor = task.schedule(self.step)
                 engine.update(factor)
-                self.tokens += counted
+                self.tokens += tokens
                 self.history.last = {
                     "step": self.step + 1,
                     "tokens": self.tokens,
@@ -116,10 +122,13 @@ class Trainer:
                     return self._roll_back()
             self.step += 1
 
-            view.step(self.step, loss, counted, time.perf_counter() - began, batches.stall_seconds - stalled)
+            view.step(self.step, loss, tokens, time.perf_counter() - began, batches.stall_seconds - stalled)
             stalled = batches.stall_seconds
             self._look(view)
             self._keep(received)
+            if self._stopping.stops:
+                self._run.log(f"stopped at step {self.step}: no better validation loss in {task.patience} of them")
+                return None
         return None
 
     def _look(self, view: View) -> None:
@@ -129,13 +138,14 @@ class Trainer:
             history.train.append(history.last)
             view.record("train", history.last)
         if self.step % settings.validate_every == 0:
-            history.val.append(self._validation())
-            view.record("val", history.val[-1])
+            self._validated(history, view)
         if task.sampler and self.step % task.sampler.every == 0:
-            for sample in task.sampler(self._engine):
+            samples = task.sampler(self._engine)
+            view.sampled(self.step, samples, task.sampler.asks)
+            for sample in samples:
                 history.samples.append({"step": self.step, **sample})
                 self._run.log(f"step {self.step}: {sample['prompt']} | {sample['text']}")
-        doubt = self._guard.check_fall(last=self.step == task.steps)
+        doubt = self._guard.check_fall(last=self.step == task.steps or self._stopping.stops)
         if doubt:
             self._run.log(doubt)
 
@@ -157,16 +167,16 @@ class Trainer:
 
     def validate(self) -> tuple[float, float | None]:
         """The loss per token in nats, and bits per byte of text, over the first rows of the validation split."""
-        task = self._task
-        batch = task.val.rows(np.arange(min(self._settings.validate_rows, len(task.val))))
+        task, batch = self._task, self._held_out()
         kept = batch.labels[batch.labels != IGNORED]
         nats = self._engine.loss_sum(batch)
         text_bytes = int(task.token_bytes[kept].sum()) if task.token_bytes is not None else 0
-        return nats / max(len(kept), 1), nats / math.log(2) / text_bytes if text_bytes else None
+        return nats / max(batch.counted, 1), nats / math.log(2) / text_bytes if text_bytes else None
 
     def report(self) -> dict[str, Any]:
         """What the metrics say of the run."""
-        return {"tokens": self.tokens, "steps": self.step, "guards": self._guard.report()}
+        kept = {"kept_step": self._stopping.step} if self._stopping.watches else {}
+        return {"tokens": self.tokens, "steps": self.step, **kept, "guards": self._guard.report()}
 
     # -- going on
 
@@ -180,7 +190,9 @@ class Trainer:
             "history": asdict(self.history),
             "identity": self._task.identity,
         }
-        return self._engine.state(), record
+        if stopping := self._stopping.state():
+            record["stopping"] = stopping
+        return self._engine.state()._replace(best=self._stopping.weights), record
 
     def finish(self) -> None:
         """After the last use of the engine: what was trained is in the first process's model, and that one is alone."""
@@ -202,10 +214,11 @@ class Trainer:
         self._engine.load(state)
         self._guard.load(record["guard"])
         self._passed_over = record["passed_over"]
-        self._go_to(record)
+        self._go_to(state, record)
 
-    def _go_to(self, record: Record) -> None:
+    def _go_to(self, state: State | None, record: Record) -> None:
         self.step, self.tokens, self.history = record["step"], record["tokens"], History(**record["history"])
+        self._stopping.load(record.get("stopping"), state.best if state else {})
 
     def _roll_back(self) -> None:
         """To the last regular checkpoint, and from there on with the batches after this one."""
@@ -215,7 +228,7 @@ class Trainer:
         self._guard.roll_back(record["guard"])
         self._passed_over += self.step + 1 - record["step"]
         self._run.log(f"rolled back from step {self.step} to {record['step']}")
-        self._go_to(record)
+        self._go_to(state, record)
 
     def _batches(self) -> Prefetch:
         task, first = self._task, self.step + self._passed_over
@@ -223,10 +236,21 @@ class Trainer:
 
     # -- looking back
 
+    def _validated(self, history: History, view: View) -> None:
+        history.val.append(self._validation())
+        view.record("val", history.val[-1])
+        self._stopping.note(self.step, history.val[-1]["loss"], lambda: self._engine.state().model)
+
     def _validation(self) -> Row:
+        row = {"step": self.step, "tokens": self.tokens}
+        if self._task.measure:
+            return row | self._task.measure(self._engine, self._held_out())
         loss, bits = self.validate()
-        row = {"step": self.step, "tokens": self.tokens, "loss": loss}
+        row["loss"] = loss
         return row if bits is None else {**row, "bits_per_byte": bits}
+
+    def _held_out(self) -> Batch:
+        return self._task.val.rows(np.arange(min(self._settings.validate_rows, len(self._task.val))))
 
     def _finish(self, view: View) -> History:
         """The history with the last step in it. That of a checkpoint holds regular steps alone, so that a run that was
@@ -236,9 +260,18 @@ class Trainer:
             history.train.append(history.last)
             view.record("train", history.last)
         if not history.val or history.val[-1]["step"] < self.step:
-            history.val.append(self._validation())
-            view.record("val", history.val[-1])
+            self._validated(history, view)
+        self.kept = next((row for row in history.val if row["step"] == self._stopping.step), history.val[-1])
+        self._take_best()
         return history
+
+    def _take_best(self) -> None:
+        """With patience, the model is that of the best validation."""
+        best = self._stopping
+        if best.watches and best.step != self.step:
+            self._run.log(f"keeping the weights of step {best.step}, whose validation loss was the lowest")
+            state = self._engine.state()
+            self._engine.load(None if processes.rank() else state._replace(model=best.weights))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The engine in MLX: what lib/trainers/engine.py does with torch, for the pretraining of the decoder.
+"""The engine in MLX: what lib/trainers/engine.py does with torch, for our decoder, whole or beside adapters.
 
 It reads and writes the same checkpoints, so that a run may begin in one and end in the other.
 """
@@ -18,19 +18,21 @@ from lib.backends.precision import choose_precision
 from lib.backends.select import compile_policy
 from lib.model import decoder
 from lib.model.mlx_decoder import Decoder, set_weights, weights
-from lib.params.training import Pretrain
+from lib.params.training import Optimization, Pretrain
 from lib.pipeline.errors import SmeltError
 from lib.trainers.engine import START_TOKENS, START_TOKENS_ELSEWHERE, State, micro_batch_rows
-from lib.trainers.loader import Batch
-from lib.trainers.mlx_optimizers import Optimizer, rules
+from lib.trainers.loader import IGNORED, Batch
+from lib.trainers.mlx_optimizers import Optimizer, Rule, rules
 
 DTYPES = {"fp32": mx.float32, "bf16": mx.bfloat16}
 
 Arrays = dict[str, mx.array]
 
 
-class MlxEngine:
-    """A decoder and its optimizer on MLX's device.
+def for_pretraining(
+    backend: Backend, model: decoder.Decoder, settings: Pretrain, say: Callable[[str], None]
+) -> MlxEngine:
+    """An engine for all weights of a decoder.
 
     Args:
         model: gives the shape and the first weights, and is left alone.
@@ -39,20 +41,47 @@ class MlxEngine:
     Raises:
         SmeltError: an optimizer or a precision that MLX has not.
     """
+    made = Decoder(model.config, dtype_of(backend, settings), settings.activation_checkpointing)
+    set_weights(made, {name: weight.detach().cpu().numpy() for name, weight in model.named_parameters()})
+    shapes = {name: weight.shape for name, weight in weights(made).items()}
+    return MlxEngine(backend, made, rules(shapes, settings), settings, say)
+
+
+def dtype_of(backend: Backend, settings: Optimization) -> mx.Dtype:
+    """What matrices are multiplied in.
+
+    Raises:
+        SmeltError: a precision that MLX has not.
+    """
+    return DTYPES[choose_precision(settings.precision, backend)]
+
+
+class MlxEngine:
+    """A decoder and its optimizer on MLX's device.
+
+    Args:
+        model: a decoder, or what has its `loss_sum`.
+        rules: how each weight is trained; those that have none are not.
+        finished: takes the weights by name in the end.
+        say: takes one line for the user.
+    """
 
     def __init__(
-        self, backend: Backend, model: decoder.Decoder, settings: Pretrain, say: Callable[[str], None]
+        self,
+        backend: Backend,
+        model: Decoder,
+        rules: dict[str, Rule],
+        settings: Optimization,
+        say: Callable[[str], None],
+        finished: Callable[[dict[str, np.ndarray]], None] = lambda weights: None,
     ) -> None:
         check_devices(backend.name, gpus=1)
-        precision = choose_precision(settings.precision, backend)
         compilation = compile_policy(backend)
-        say(f"precision {precision}, compilation {compilation.reason}")
-        self._backend = backend
-        self._model = Decoder(model.config, DTYPES[precision], settings.activation_checkpointing)
-        set_weights(self._model, {name: weight.detach().cpu().numpy() for name, weight in model.named_parameters()})
-        self._weights = weights(self._model)
-        shapes = {name: weight.shape for name, weight in self._weights.items()}
-        self._optimizer = Optimizer(rules(shapes, settings), settings, mx.bfloat16 if backend.bf16 else mx.float32)
+        say(f"precision {choose_precision(settings.precision, backend)}, compilation {compilation.reason}")
+        self._backend, self._finished = backend, finished
+        self._model = model
+        self._weights = {name: weight for name, weight in weights(model).items() if name in rules}
+        self._optimizer = Optimizer(rules, settings, mx.bfloat16 if backend.bf16 else mx.float32)
         self._gradient: Arrays = {}
         self._random: dict[str, np.ndarray] = {}  # torch's, of a run that began there: nothing here is drawn
         differentiate = mx.value_and_grad(self._loss)
@@ -61,26 +90,28 @@ class MlxEngine:
         self._tokens = START_TOKENS.get(str(mx.default_device().type).rpartition(".")[2], START_TOKENS_ELSEWHERE)
 
     def _loss(
-        self, values: Arrays, counted: mx.array, inputs_BT: mx.array, labels_BT: mx.array, documents: list[mx.array]
+        self, values: Arrays, counted: mx.array, inputs_BT: mx.array, labels_BT: mx.array, where: dict[str, mx.array]
     ) -> mx.array:
-        """The summed loss / `counted`, as a function of the weights; `documents` has one entry or none."""
+        """The summed loss / `counted`, as a function of the weights; `where` is what else `loss_sum` is given."""
         self._model.update(tree_unflatten(list(values.items())))
-        return self._model.loss_sum(inputs_BT, labels_BT, *documents) / counted
+        return self._model.loss_sum(inputs_BT, labels_BT, **where) / counted
 
-    def _pieces(self, batch: Batch) -> list[tuple[mx.array, mx.array, list[mx.array]]]:
-        """The batch in micro-batches. Rows of one document each need no mask but the causal one."""
+    def _pieces(self, batch: Batch) -> list[tuple[mx.array, mx.array, dict[str, mx.array]]]:
+        """The batch in micro-batches. Rows of one document each need no mask but the causal one, and where few places
+        have a label, as in a chat, the others need no head."""
         count, length = batch.inputs.shape
         most = self._rows or min(count, max(1, self._tokens // length))
         rows = math.ceil(count / math.ceil(count / most))
-        documents = [batch.documents] if batch.documents.any() else []
-        return [
-            (
-                mx.array(batch.inputs[at : at + rows]),
-                mx.array(batch.labels[at : at + rows]),
-                [mx.array(each[at : at + rows]) for each in documents],
-            )
-            for at in range(0, count, rows)
-        ]
+        return [self._piece(*(part[at : at + rows] for part in batch)) for at in range(0, count, rows)]
+
+    def _piece(
+        self, inputs: np.ndarray, labels: np.ndarray, documents: np.ndarray
+    ) -> tuple[mx.array, mx.array, dict[str, mx.array]]:
+        where = {"documents_BT": mx.array(documents)} if documents.any() else {}
+        places = np.flatnonzero(labels != IGNORED)
+        if 0 < 2 * len(places) < labels.size:
+            where["places_N"] = mx.array(places)
+        return mx.array(inputs), mx.array(labels), where
 
     # -- one step
 
@@ -127,7 +158,7 @@ class MlxEngine:
 
     def loss_sum(self, batch: Batch) -> float:
         return sum(
-            self._model.loss_sum(inputs, labels, *documents).item() for inputs, labels, documents in self._pieces(batch)
+            self._model.loss_sum(inputs, labels, **where).item() for inputs, labels, where in self._pieces(batch)
         )
 
     def next_tokens(self, tokens_BT: np.ndarray) -> np.ndarray:
@@ -157,7 +188,8 @@ class MlxEngine:
         self._random = dict(state.random)
 
     def finish(self) -> None:
-        """Nothing: there is one process."""
+        """There is one process."""
+        self._finished(self.state().model)
 
     def memory_mib(self) -> float:
         return self._backend.memory_mib()

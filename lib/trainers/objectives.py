@@ -6,7 +6,7 @@ The labels say where the loss is (IGNORED elsewhere), so that the caller divides
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -25,8 +25,22 @@ def positions(documents_BT: Tensor) -> Tensor:
     return places_T - torch.where(begins_BT, places_T, 0).cummax(dim=1).values
 
 
+def apart(inputs_BT: Tensor, labels_BT: Tensor, documents_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """Inputs and labels (E, T) of the E documents that carry loss, one to a row; a row's end carries none."""
+    places = positions(documents_BT).flatten()
+    rows = (places == 0).cumsum(0) - 1
+    shape = int(rows[-1]) + 1, int(places.max()) + 1
+    inputs, labels = inputs_BT.new_zeros(shape), labels_BT.new_full(shape, IGNORED)
+    inputs[rows, places], labels[rows, places] = inputs_BT.flatten(), labels_BT.flatten()
+    carries = (labels != IGNORED).any(dim=1)
+    carries[0] = True  # a share of a batch without any label has something to compute, too
+    return inputs[carries], labels[carries]
+
+
 class NextToken(nn.Module):
     """Next-token prediction by our decoder, on packed documents."""
+
+    fixed_shapes = True
 
     def __init__(self, model: Decoder) -> None:
         super().__init__()
@@ -34,13 +48,13 @@ class NextToken(nn.Module):
         self._blocks: Callable[..., Tensor] | None = None
         self._exponentials = exponentials
 
-    def compile(self, **options: Any) -> None:
+    def compile(self) -> None:
         """Compile the blocks and the inner part of the loss, for this objective alone.
 
         The model by itself is left as it is: asked to continue a text, it would be compiled anew for every length.
         """
-        self._blocks = torch.compile(self.model.model.forward, **options)
-        self._exponentials = torch.compile(exponentials, **options)
+        self._blocks = torch.compile(self.model.model.forward, dynamic=False)
+        self._exponentials = torch.compile(exponentials, dynamic=False)
 
     def forward(self, inputs_BT: Tensor, labels_BT: Tensor, documents_BT: Tensor) -> Tensor:
         blocks = self._blocks or self.model.model
@@ -50,22 +64,78 @@ class NextToken(nn.Module):
         )
 
 
+@torch.no_grad()
+def sees_neighbours(model: nn.Module) -> bool:
+    """Whether a transformers model lets a document see its neighbour in a packed row.
+
+    transformers masks attention where positions begin again; models with states that run along the row (Mamba, linear
+    attention, convolutions) or with a mask of their own do not, nor does flash attention on several rows at once.
+    Tried out: with another neighbour, a document keeps its logits, or it does not.
+    """
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    one, other, document = (
+        torch.tensor([[1, 2, 3, 4, 5, 6]]),
+        torch.tensor([[7, 9, 8, 11, 10, 2]]),
+        torch.tensor([[4, 3, 6]]),
+    )
+    rows_BT = torch.cat([torch.cat([one, document], 1), torch.cat([other, document], 1)]).to(device)
+    documents_BT = torch.tensor([[0] * 6 + [1] * 3] * 2, device=device)
+    logits_BTV = model(input_ids=rows_BT, position_ids=positions(documents_BT), use_cache=False).logits.float()
+    model.train(was_training)
+    return not torch.allclose(logits_BTV[0, 6:], logits_BTV[1, 6:], rtol=1e-4, atol=1e-4)
+
+
 class Chat(nn.Module):
-    """Next-token prediction by a peft model around a transformers model, on packed conversations.
+    """Next-token prediction by a transformers model, or a peft model around one, on packed conversations.
 
     The head is computed only where there is loss: that of a small model with a large vocabulary costs as much as its
-    blocks, and in a chat a third of the tokens carry loss.
+    blocks, and in a chat a third of the tokens carry loss. A model with an unusual attention or head (a window, a cap,
+    a scale; lib/trainers/packed.py finds out) is given each conversation in a row of its own and computes the loss
+    itself.
+
+    Args:
+        own_attention: whether the model has kernels of its own, which are to be left alone.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    fixed_shapes = False
+
+    def __init__(self, model: nn.Module, own_attention: bool = False) -> None:
+        from lib.trainers.packed import trunk  # takes seconds to import, of which pretraining has no use
+
         super().__init__()
         self.model = model
+        self._trunk = None if own_attention else trunk(self._causal)
+        self._exponentials = exponentials
+
+    @property
+    def _causal(self) -> nn.Module:
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+    def compile(self) -> None:
+        """Compile one block for all blocks, with lengths left open: every batch has others."""
+        if self._trunk is None:
+            return
+        # The first block's input wants no gradient where the embedding is frozen: it would be compiled on its own.
+        for block in self._trunk.blocks[1:]:
+            block.compile(dynamic=True)
+        self._exponentials = torch.compile(exponentials, dynamic=True)
 
     def forward(self, inputs_BT: Tensor, labels_BT: Tensor, documents_BT: Tensor) -> Tensor:
-        causal = self.model.get_base_model()
-        # Where positions begin again, transformers masks attention to what is before.
-        positions_BT = positions(documents_BT)
-        x_BTD = causal.model(input_ids=inputs_BT, position_ids=positions_BT, use_cache=False).last_hidden_state
-        keep_BT = labels_BT != IGNORED
-        logits_NV = causal.lm_head(x_BTD[keep_BT])  # peft may have wrapped the head
-        return F.cross_entropy(logits_NV.float(), labels_BT[keep_BT], reduction="sum")
+        if self._trunk is None:
+            return self._own_loss(*apart(inputs_BT, labels_BT, documents_BT))
+        # Blocks are compiled for training alone; validation is rare, and they would be compiled anew for it.
+        with nullcontext() if torch.is_grad_enabled() else torch.compiler.set_stance("force_eager"):
+            x_ND, labels_N = self._trunk(inputs_BT, labels_BT, documents_BT)
+        keep_N, head = labels_N != IGNORED, self._causal.get_output_embeddings()
+        if type(head) is nn.Linear and head.bias is None:
+            return linear_cross_entropy(x_ND[keep_N], head.weight, labels_N[keep_N], self._exponentials)
+        logits_NV = head(x_ND[keep_N])  # peft has wrapped it
+        return F.cross_entropy(logits_NV.float(), labels_N[keep_N], reduction="sum")
+
+    def _own_loss(self, inputs_ET: Tensor, labels_ET: Tensor) -> Tensor:
+        """As the model itself computes it, which wants each label where its token is, and so one place more."""
+        tokens = F.pad(inputs_ET, (0, 1))
+        labels = F.pad(labels_ET, (1, 0), value=IGNORED)
+        return self.model(input_ids=tokens, labels=labels, num_items_in_batch=1, use_cache=False).loss

@@ -9,20 +9,24 @@
     lion_8bit       Lion8bit                 AdamW       AdamW8bit     1
 
 Embeddings keep fp32 states, as bitsandbytes advises: their rows have gradients of very different sizes. Fine-tuning has
-one group, all of it trained by the optimizer that is named.
+the optimizer that is named for all that it trains; `auto` is paged_adamw_8bit on CUDA and ROCm, adamw elsewhere.
 """
 
 from __future__ import annotations
+
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 from lib.backends.select import Backend
-from lib.params.training import Optimization, Pretrain
+from lib.params.training import Optimization, Pretrain, Tuning
 from lib.pipeline.errors import SmeltError
 from lib.trainers.adamw import AdamW
 from lib.trainers.lion import Lion
 from lib.trainers.muon import Muon
+
+T = TypeVar("T", bound=Tuning)
 
 
 def set_rates(optimizers: list[torch.optim.Optimizer], factor: float) -> None:
@@ -62,14 +66,29 @@ def for_pretraining(model: nn.Module, settings: Pretrain, backend: Backend) -> l
     return [_named(settings, [outer, inner], backend), _adamw([embedding], settings)]
 
 
+def resolve(settings: T, backend: Backend) -> T:
+    """The settings with the optimizer that `auto` is on this backend."""
+    if settings.optimizer != "auto":
+        return settings
+    return settings.model_copy(update={"optimizer": "paged_adamw_8bit" if backend.device.type == "cuda" else "adamw"})
+
+
 def for_finetuning(model: nn.Module, settings: Optimization, backend: Backend) -> list[torch.optim.Optimizer]:
-    """The optimizer of the settings for everything that is trained: matrices, the halves of LoRA.
+    """The optimizer of the settings for all that is trained; vectors (norms, DoRA's lengths) do not decay.
 
     Raises:
         SmeltError: the optimizer does not run on this device.
     """
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    return [_named(settings, [_group(weights, settings.learning_rate, settings.weight_decay)], backend)]
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    groups = [
+        _group(weights, settings.learning_rate, decay)
+        for weights, decay in (
+            ([weight for weight in trained if weight.ndim > 1], settings.weight_decay),
+            ([weight for weight in trained if weight.ndim == 1], 0.0),
+        )
+        if weights
+    ]
+    return [_named(settings, groups, backend)]
 
 
 def remarks(settings: Optimization, backend: Backend) -> list[str]:

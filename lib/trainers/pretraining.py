@@ -126,9 +126,9 @@ class Pretraining:
 
 def _engine(backend: Backend, model: Decoder, settings: Pretrain, seed: int, say: Callable[[str], None]) -> Engine:
     if backend.framework == "mlx":
-        from lib.trainers.mlx_engine import MlxEngine  # only where MLX is installed
+        from lib.trainers.mlx_engine import for_pretraining as mlx_engine  # only where MLX is installed
 
-        return MlxEngine(backend, model, settings, say)
+        return mlx_engine(backend, model, settings, say)
     precision = apply_precision(model, backend, settings.precision)
     model.attend_by(backend.attention)
     if settings.activation_checkpointing:

@@ -130,8 +130,8 @@ def own_rows(batch: Batch) -> Batch:
         return batch
     places = np.arange(rank(), len(batch.inputs) + rank(), count())
     there = places < len(batch.inputs)
-    inputs, labels, documents = (part[np.where(there, places, 0)] for part in batch)
-    return Batch(inputs, np.where(there[:, None], labels, IGNORED), documents)
+    own = batch._make(part[np.where(there, places, 0)] for part in batch)
+    return own._replace(labels=np.where(there[:, None], own.labels, IGNORED))
 
 
 @contextmanager
@@ -189,7 +189,9 @@ def shard(objective: nn.Module, optimizers: list[torch.optim.Optimizer]) -> nn.M
             group["params"] = [weights[names[id(weight)]] for weight in group["params"]]
     # For samples the model alone is called; what of it belongs to no block has to be gathered for that, too.
     divided.call_model = MethodType(lambda self, tokens: self.model(tokens), divided)
-    register_fsdp_forward_method(divided, "call_model")
+    for name in ("call_model", "log_probabilities"):
+        if hasattr(divided, name):
+            register_fsdp_forward_method(divided, name)
     return divided
 
 

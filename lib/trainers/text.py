@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -34,23 +35,40 @@ class Sampler:
 
     Args:
         folder: of the tokenizer.
+        turns: gives the tokens of a prompt as a user's question, up to the answer. Without it, prompts are beginnings
+            of documents.
+        end: the token that ends what is written.
+
+    Attributes:
+        asks: whether prompts are questions.
     """
 
-    def __init__(self, folder: Path, settings: Samples, context_length: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Samples,
+        context_length: int,
+        turns: Callable[[str], list[int]] | None = None,
+        end: str = SEPARATOR,
+    ) -> None:
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._settings, self._length = settings, context_length
-        self.every = settings.every
+        self._begin, self._end = turns or self._beginning, self._tokenizer.token_to_id(end)
+        self.every, self.asks = settings.every, turns is not None
 
     def __call__(self, engine: Engine) -> list[dict[str, str]]:
         return [{"prompt": prompt, "text": self._continue(engine, prompt)} for prompt in self._settings.prompts]
 
-    def _continue(self, engine: Engine, prompt: str) -> str:
+    def _beginning(self, prompt: str) -> list[int]:
         separator = self._tokenizer.token_to_id(SEPARATOR)
-        ids = [separator, *self._tokenizer.encode(prompt, add_special_tokens=False).ids]
+        return [separator, *self._tokenizer.encode(prompt, add_special_tokens=False).ids]
+
+    def _continue(self, engine: Engine, prompt: str) -> str:
+        ids = self._begin(prompt)
         start = len(ids)
         while len(ids) < start + self._settings.tokens:
             token = int(engine.next_tokens(np.array([ids[-self._length :]]))[0])
-            if token == separator:
+            if token == self._end:
                 break
             ids.append(token)
         return self._tokenizer.decode(ids[start:])

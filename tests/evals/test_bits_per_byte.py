@@ -9,9 +9,17 @@ import pytest
 import torch
 
 from lib.evals import bits_per_byte as module
-from lib.evals.bits_per_byte import bits_per_byte, document_bits, windows
+from lib.evals.bits_per_byte import bits_per_byte as estimates
+from lib.evals.bits_per_byte import document_bits, windows
 from lib.evals.language_model import LanguageModel
 from lib.text.documents import Document
+
+
+def bits_per_byte(lm, documents, progress):
+    bits = document_bits(lm, [document.text for document in documents], progress)
+    metrics, items = estimates(documents, bits)
+    assert [item.score * item.weight for item in items] == pytest.approx(bits)
+    return metrics
 
 
 def silent(items, total, unit):

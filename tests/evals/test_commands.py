@@ -5,7 +5,8 @@ import statistics
 
 import pytest
 
-from lib.evals.commands import find_command, read_examples, score_commands, token_f1
+from lib.evals.command_line import Manual
+from lib.evals.commands import Example, find_command, read_examples, score_commands, token_f1
 
 
 @pytest.mark.parametrize(
@@ -48,19 +49,26 @@ def test_score_commands_by_hand():
     f1 = [1, 3 / 4, 2 / 3, 0]
     answers = ["aws s3 ls", "Try:\naws s3 mb x", "aws ec2 ls", "no idea"]
     expected = ["aws s3 ls", "aws s3 rb x", "aws s3 ls", "aws s3 ls"]
-    assert score_commands(answers, expected) == {
+    examples = [Example(f"page-{n}", [{"role": "user", "content": "?"}], right) for n, right in enumerate(expected)]
+    metrics, items = score_commands("commands", answers, examples, Manual(["aws s3 ls", "aws s3 mb b"]))
+    assert metrics == {
         "examples": 4,
         "service": {"value": 0.5, "stderr": pytest.approx((0.25 / 3) ** 0.5, abs=1e-6)},
+        "valid": {"value": 0.5, "stderr": pytest.approx((0.25 / 3) ** 0.5, abs=1e-6)},
         "exact_match": {"value": 0.25, "stderr": pytest.approx((0.1875 / 3) ** 0.5, abs=1e-6)},
         "token_f1": {
             "value": pytest.approx(statistics.mean(f1), abs=1e-6),
             "stderr": pytest.approx(statistics.stdev(f1) / 2, abs=1e-6),
         },
     }
+    assert [item.score for item in items if item.task == "commands/token_f1"] == pytest.approx(f1)
+    assert [item.id for item in items if item.task == "commands/valid"] == [example.id for example in examples]
 
 
 def test_nothing_to_score_is_null():
-    assert score_commands([], [])["service"] == {"value": None, "stderr": None}
+    metrics, items = score_commands("commands", [], [], Manual([]))
+    assert metrics["service"] == {"value": None, "stderr": None}
+    assert items == []
 
 
 def test_read_examples_takes_the_first_of_a_kind(tmp_path):
@@ -85,3 +93,13 @@ def test_read_examples_takes_the_first_of_a_kind(tmp_path):
         ("c", "C"),
     ]
     assert read_examples(path, "encyclopedia", 2) == []
+
+
+def test_an_id_is_of_the_page_and_the_question():
+    ids = {
+        Example(page, [{"role": "user", "content": question}], answer).id
+        for page in ("p", "q")
+        for question in ("a", "b")
+        for answer in ("x", "y")
+    }
+    assert len(ids) == 4

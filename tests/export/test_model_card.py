@@ -54,3 +54,15 @@ def test_what_is_not_one_licence_is_named(tmp_path: Path) -> None:
     card = ModelCard.load(tmp_path / "README.md")
     assert (card.data.license, card.data.license_name) == ("other", "LicenseRef-Private AND MIT")
     assert "None of the texts asks" in card.text
+
+
+def test_a_base_of_others_is_named(tmp_path: Path) -> None:
+    lineage = lineage_of(manual=MIT)
+    base = {"kind": "base", "licence": "Apache-2.0", "share_alike": False, "package": "them==1", "documents": None}
+    lineage.sources["data/assets/them"] = base
+    model_card.write(tmp_path, "tiny", lineage)
+    card = ModelCard.load(tmp_path / "README.md")
+    assert "adapted from them==1" in card.text
+    assert "pretrained from scratch" not in card.text
+    assert "| data/assets/them | them==1 | Apache-2.0 | the base |" in card.text
+    assert card.data.license == "other"

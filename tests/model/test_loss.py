@@ -33,6 +33,13 @@ def test_loss_and_gradients_are_those_of_whole_logits(case, group: int, rows: di
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
+def test_a_frozen_head_changes_neither_the_loss_nor_the_gradient_of_its_input(case) -> None:
+    x, weight, labels = case
+    whole, frozen = (linear_cross_entropy(x, each, labels) for each in (weight, weight.detach()))
+    assert torch.equal(whole, frozen)
+    assert torch.equal(*(torch.autograd.grad(value, x)[0] for value in (whole, frozen)))
+
+
 def test_without_gradient_the_loss_is_the_same(case) -> None:
     x, weight, labels = case
     with torch.no_grad():

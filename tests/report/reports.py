@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lib.evals.items import Item, to_lines
 from lib.params import load as parameters
 from lib.pipeline.declarations import declarations
 
@@ -54,7 +55,30 @@ def write_repository(root: Path) -> dict[str, Any]:
         ("finetune", 0, 420, 3.4, 1.1),
     ):
         _write_curves(root / "reports" / stage, done, steps, first, last)
+    for model, lift in (("base", 0.0), ("chat", 0.1), ("reference", -0.3)):
+        write_items(root / f"reports/evaluate/{model}/items.jsonl", lift)
+    for name in ("train", "val"):
+        write_preferences(root, name, "step,tokens,loss")
     return files
+
+
+def write_items(path: Path, lift: float) -> None:
+    """Items of three sources, whose documents all cost `lift` more bits per byte, and of PIQA, half of it right."""
+    items = [
+        Item(f"bits_per_byte/{source}", f"{source}/{number}", 1 + number / 100 + lift, 100)
+        for source in ("wiki", "fiction", "awscli")
+        for number in range(10)
+    ]
+    right = range(5) if lift <= 0 else range(3, 9)
+    items += [Item("piqa/accuracy", str(number), float(number in right)) for number in range(10)]
+    path.write_text("".join(to_lines(items)), encoding="utf-8")
+
+
+def write_preferences(root: Path, name: str, *lines: str) -> None:
+    """The curve `name` of the stage `prefer`, header first."""
+    path = root / f"reports/prefer/{name}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -67,13 +91,35 @@ def _content(stage: str, number: int, file: str, sources: list[str]) -> Any:
     if file == "metrics.json":
         values = _metrics(name, item, sources)
         return {name: {item: values} if item else values}
+    if name == "synthesize" and file == "samples.json":
+        sample = {
+            "id": "wiki/1#passage0/qa",
+            "passage": "Etna is a volcano.",
+            "written": "What is Etna?",
+            "detail": "4%",
+        }
+        return {"kept": [sample], "rejected": {"ungrounded": [sample]}}
     if name == "clean" and file == "samples.json":
         return {"min_words": [{"id": f"{item}/1", "uri": f"data/{item}/1.txt", "text": "Too few words."}]}
+    if name == "judge" and file == "samples.json":
+        return [
+            {
+                "prompt": "What is Mount Etna, <b>really</b>?",
+                "expected": "An active volcano.",
+                "answers": {"chat": "A volcano.", "reference": "A mountain range."},
+                "grades": {"chat": 3.25, "reference": None},
+                "preference": 1.0,
+            }
+        ]
+    if name == "contamination" and file == "found.json":
+        found = {"place": "documents", "item": "piqa/validation.jsonl#12", "text": "wiki/7", "words": "to thicken a"}
+        return {"13": [found], "8": [found], "whole": []}
     if file == "samples.json" and not item:
         return [{"step": number * 10, "prompt": "The capital of France is", "text": f" the {name}"}]
     if file == "samples.json":
         return [
             {
+                "task": "commands",
                 "prompt": "List the tables of my account in the region us-east-1",
                 "expected": "aws dynamodb list-tables --region us-east-1",
                 "answer": {
@@ -82,7 +128,13 @@ def _content(stage: str, number: int, file: str, sources: list[str]) -> Any:
                     "reference": "To list your tables, open the console:\n\n1. Sign in to the AWS console.",
                 }[item],
             },
-            {"prompt": "What is Mount Etna?", "expected": "Mount Etna is an active volcano.", "answer": "A volcano."},
+            {
+                "task": "subjects",
+                "prompt": "What is Mount Etna?",
+                "expected": "Mount Etna is an active volcano.",
+                "answer": "A volcano.",
+            },
+            {"task": "piqa", "prompt": "Question: dry\nAnswer:", "expected": "the sun", "answer": "water"},
         ]
     if file == "lineage.json":
         return {
@@ -230,14 +282,56 @@ def _metrics(name: str, item: str, sources: list[str]) -> dict[str, Any]:
                 "val_loss": 3.7,
                 "guards": GUARDS,
             }
+        case "synthesize":
+            figures = {"asked": 20, "kept": 12, "rejected": 8, "reasons": {"copied": 3, "ungrounded": 5}}
+            return {
+                "planned": 25,
+                **{key: figures[key] for key in ("asked", "kept", "rejected")},
+                "stopped_by_budget": "tokens",
+                "kinds": {"qa": figures},
+                "sources": {"wiki": figures},
+                "cost": {"requests": 20, "tokens_in": 5000, "tokens_out": 1200, "money": 0.25},
+                "teacher": "a teacher",
+                "prompts": {"qa": "0" * 64},
+            }
         case "chat":
-            kinds = {"manual": 4000, "encyclopedia": 1500, "yes_no": 1500}
-            return {"train": kinds, "val": dict.fromkeys(kinds, 40), "test": dict.fromkeys(kinds, 160)}
+            group = {
+                "requested_tokens": 100_000,
+                "tokens": 100_100,
+                "examples": 2000,
+                "epochs": 0.25,
+                "available_examples": 8000,
+                "available_tokens": 400_400,
+                "bytes_per_token": 3.1,
+            }
+            shares = {"own": 0.2, "instructions": 0.4, "text": 0.4}
+            split = {
+                "found": 4600,
+                "usable": {"encyclopedia": 500, "manual": 4000},
+                "left_out": {"repeated": {"manual": 90}, "no_answer": {"messages": 10}},
+            }
+            return {
+                "tokens": 300_300,
+                "groups": {name: {"requested_share": share, "share": share, **group} for name, share in shares.items()},
+                "splits": dict.fromkeys(("train", "val", "test"), split),
+            }
         case "finetune":
             return {
+                "parameters": 5_310_000,
                 "trainable_parameters": 410_000,
                 "examples": 6900,
-                "too_long": 100,
+                "packed": True,
+                "data": {
+                    "rows": 7000,
+                    "whole": 6000,
+                    "cut": 900,
+                    "turns_cut": 1234,
+                    "dropped": {"too_long": 100},
+                    "groups": {
+                        "own": {"tokens": 90_000, "share": 0.3, "learnt_tokens": 45_000},
+                        "text": {"tokens": 210_000, "share": 0.7, "learnt_tokens": 209_000},
+                    },
+                },
                 "tokens": 900_000,
                 "steps": 420,
                 "val_loss_before": 3.5,
@@ -245,23 +339,87 @@ def _metrics(name: str, item: str, sources: list[str]) -> dict[str, Any]:
                 "val_loss": 1.3,
                 "guards": GUARDS,
             }
+        case "preferences":
+            return {"from": None, "rows": 0, "train": 0, "val": 0, "rejected": {}}
+        case "prefer":
+            return {"pairs": 0}
         case "evaluate":
             bits, service = {"base": (1.5, 0.02), "chat": (1.6, 0.62), "reference": (1.2, 0.31)}[item]
+            commands = {
+                "service": score(service, 0.04),
+                "valid": score(service / 2, 0.04),
+                "exact_match": score(service / 5, 0.03),
+                "token_f1": score(service / 2, 0.02),
+            }
+            followed = {
+                f"{unit}_{kind}": score(0.3, 0.04) for unit in ("prompt", "instruction") for kind in ("strict", "loose")
+            }
             return {
                 "bits_per_byte": {
                     "overall": score(bits, 0.012),
                     "sources": {source: score(bits + index / 10, 0.03) for index, source in enumerate(full)},
                 },
-                "commands": {
-                    "examples": 150,
-                    "service": score(service, 0.04),
-                    "exact_match": score(service / 5, 0.03),
-                    "token_f1": score(service / 2, 0.02),
+                "commands": {"examples": 150, **commands},
+                "commands_alone": {"examples": 20, **commands},
+                "commands_with_passages": {"examples": 20, "page_found": 9, **commands},
+                "instructions": {
+                    "own": {"prompts": 120, "instructions": 180, **followed},
+                    "ifbench": {"prompts": 24, "instructions": 30, **followed},
                 },
                 "tasks": {
                     "piqa": accuracies(0.53 if item != "reference" else 0.68, 0.05),
                     "openbookqa": accuracies(0.24, 0.043),
+                    "truthfulqa": {"questions": 40, "token_f1": score(0.21, 0.02)},
+                    "arc_easy": {"questions": 30, "accuracy": score(0.41, 0.09)},
                 },
+            }
+        case "contamination":
+            sets = {
+                "piqa/validation.jsonl": {
+                    "items": 1500,
+                    "searched": 1499,
+                    "found": 1,
+                    "documents": 1,
+                    "conversations": 0,
+                },
+            }
+            tasks = {"held_out/answers.jsonl": {"items": 567, "searched": 567, "found": 3, "documents": 3,
+                                                "conversations": 0}}  # fmt: skip
+            return {"words": {"13": sets, "8": sets, "whole": tasks}}
+        case "judge":
+            right = {"value": 0.81, "low": 0.7, "high": 0.89, "stderr": 0.05}
+            even = {"value": 0.5, "low": 0.4, "high": 0.6, "stderr": 0.05}
+            kinds = ("all", "near_miss", "shuffled", "truncated")
+            verdict = {
+                "questions": 24,
+                "graded": 24,
+                "grade": {"chat": score(2.4, 0.2), "reference": score(1.9, 0.15)},
+                "grade_difference": score(0.5, 0.22),
+                "compared": 23,
+                "preferred": score(0.61, 0.09),
+            }
+            return {
+                "control": {
+                    "questions": 12,
+                    "grades": {
+                        "accuracy": dict.fromkeys(kinds, right),
+                        "length_bias": even,
+                        "mean": {"gold": 4.1},
+                        "reliable": True,
+                    },
+                    "pairs": {
+                        "accuracy": dict.fromkeys(kinds, even),
+                        "order_bias": right,
+                        "length_bias": dict.fromkeys(even),
+                        "orders_agree": even,
+                        "reliable": False,
+                    },
+                    "agreement": even,
+                },
+                "verdicts": {"all": verdict, "commands": verdict},
+                "rejected": {"too_long": 2},
+                "stopped": None,
+                "judge": "gguf sha256:b179c952",
             }
         case "export":
             quantised = {"F16": {"bytes": 10_700_000}, "Q8_0": {"bytes": 5_800_000}, "Q4_K_M": {"bytes": 3_900_000}}

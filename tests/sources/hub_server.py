@@ -2,6 +2,7 @@
 
     GET /api/datasets/<repo>[/revision/<commit>]           what a commit holds
     GET /datasets/<repo>/resolve/<commit>/<path>           a file; a large one leads to /storage on another host name
+    GET /api/models/<repo>..., /<repo>/resolve/...         the same of a model
 
 with ranges, ETags, X-Repo-Commit, X-Error-Code, tokens, and failures on demand.
 """
@@ -107,9 +108,9 @@ def _handler(server: HubServer) -> type[BaseHTTPRequestHandler]:
             if isinstance(failure, int):
                 headers = {"Retry-After": server.retry_after} if server.retry_after else {}
                 self.answer(failure, headers)
-            elif match := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)(?:/revision/(.+))?", path):
+            elif match := re.fullmatch(r"/api/(?:datasets|models)/([^/]+/[^/]+)(?:/revision/(.+))?", path):
                 self.describe(match[1], match[2])
-            elif match := re.fullmatch(r"/datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+            elif match := re.fullmatch(r"(?:/datasets)?/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
                 self.resolve(match[1], match[2], match[3], token, failure)
             elif match := re.fullmatch(r"/storage/(\w+)", path):
                 assert token is None, "the token must not leave the hub"

@@ -1,3 +1,4 @@
+import json
 import os
 from pathlib import Path
 
@@ -41,6 +42,17 @@ def test_every_kind_of_file(tmp_path: Path) -> None:
     documents = {document.id: document for document, _ in folder.read(tmp_path, "internal", SOURCE, 1)}
     assert documents["internal/d.jsonl#1"].kept == [{"title": "X"}]
     assert documents["internal/sub/a.txt"].uri == "data/internal/sub/a.txt"
+
+
+def test_conversations_of_ones_own_are_read_as_a_hubs_are(tmp_path: Path) -> None:
+    good = {"messages": [{"role": "user", "content": "Hi"}, {"from": "gpt", "value": "Hello"}], "topic": "x"}
+    bad = {"messages": [{"role": "user", "content": "Hi"}]}
+    (tmp_path / "chat.jsonl").write_text(json.dumps(good) + "\n" + json.dumps(bad) + "\n")
+    source = FolderSource(**project.folder("internal", text=None, keep=["topic"]))
+    (first, none), (_, reason) = folder.read(tmp_path, "internal", source, 1)
+    assert (first.text, none, reason) == ("User: Hi\n\nAssistant: Hello", None, "no_answer")
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    assert first.kept == [{"messages": turns, "topic": "x"}]
 
 
 def test_what_cannot_be_understood_is_rejected_with_its_reason(tmp_path: Path) -> None:

@@ -19,6 +19,9 @@ def make(root: Path, sources: dict[str, Any], change: Callable[[dict], None] = l
     params = read_yaml(REPOSITORY / "params.yaml")
     params["sources"] = sources
     params["index"]["sources"] = {}
+    params["evaluate"]["forgetting"]["sources"] = []
+    params["synthesize"]["sources"] = {}
+    params["chat"]["own"]["sources"] = list(sources)[:1]
     params["dedup"]["decontaminate"]["sets"] = {}
     change(params)
     stages = read_yaml(REPOSITORY / "dvc.yaml")
@@ -30,6 +33,7 @@ def make(root: Path, sources: dict[str, Any], change: Callable[[dict], None] = l
     root.mkdir(parents=True, exist_ok=True)
     YAML().dump(params, root / "params.yaml")
     YAML().dump(stages, root / "dvc.yaml")
+    (root / "data/synthetic").mkdir(parents=True, exist_ok=True)  # no teacher wrote anything
     (root / "pyproject.toml").write_text((REPOSITORY / "pyproject.toml").read_text())
     return root
 

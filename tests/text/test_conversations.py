@@ -1,10 +1,21 @@
 """What documents turn into, on documents small enough to read."""
 
 import json
+from pathlib import Path
 
 import pytest
 
-from lib.text.conversations import KINDS, MAX_COMMAND, MAX_PASSAGE, choose, converse, examples, sentences
+from lib.pipeline.errors import SmeltError
+from lib.text.conversations import (
+    MAX_COMMAND,
+    MAX_PASSAGE,
+    Conversation,
+    converse,
+    examples,
+    read_conversations,
+    sentences,
+    usable,
+)
 from lib.text.documents import Document
 
 PAGE = """**Example 1: To create a document**
@@ -141,16 +152,75 @@ def test_sentences_are_not_cut_in_names() -> None:
     assert sentences(text) == ["J. R. R. Tolkien lived in the U.S. of c. 1900.", "He wrote (often).", "Then “he” left."]
 
 
-def test_choice_is_limited_shuffled_and_stable() -> None:
-    many = [found for n in range(40) for found in converse(document(PAGE, name=f"s/{n}"))]
-    most: dict[str, int | None] = dict.fromkeys(KINDS)
-    everything = choose(many, most, seed=1)
-    assert sorted(everything, key=str) == sorted(many, key=str)
-    assert everything != many
-    assert choose(reversed(many), most, seed=1) == everything
-    assert choose(many * 3, most, seed=1) == everything  # a mixture repeats documents, conversations count once
-    assert choose(many, most, seed=2) != everything
-    assert choose(many, {**most, "manual": 7}, seed=1) == everything[:7]
-    assert choose(many, {**most, "manual": 0}, seed=1) == []
-    fewer = [found for found in many if found.id != "s/3"]
-    assert choose(fewer, most, seed=1) == [found for found in everything if found.id != "s/3"]
+FACTS = """Kazakhstan: Government
+
+Country name:
+  conventional long form: Republic of Kazakhstan
+Government type: presidential republic
+Capital:
+  name: Astana
+  geographic coordinates: 51 10 N, 71 25 E
+GDP: $288 billion
+Divisions: """
+
+
+def test_facts_are_asked_for_one_after_the_other() -> None:
+    ((kind, messages),) = [(found.kind, found.messages) for found in converse(document(FACTS + "x" * 400))]
+    assert kind == "facts"
+    assert [message["role"] for message in messages] == ["user", "assistant"] * 3
+    answers = {message["content"] for message in messages[1::2]}
+    assert answers == {"presidential republic", "Astana", "$288 billion"}
+    questions = [message["content"] for message in messages[::2]]
+    assert questions[0].startswith("Tell me the ")
+    assert questions[0].endswith(" of Kazakhstan.")
+    assert all("Kazakhstan" not in question for question in questions[1:])
+    assert sum("GDP" in question for question in questions) == sum("government type" in each for each in questions) == 1
+
+
+def test_prose_with_a_colon_has_no_facts() -> None:
+    assert not list(converse(document("Dear all: Hello\n\nWe met. Note: this is one line.\n")))
+    assert not list(converse(document("Government type: republic\nCapital: Astana\n")))
+
+
+def test_a_conversation_that_was_kept_comes_as_it_is_and_alone() -> None:
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    found = list(converse(document(PAGE, [{"messages": messages, "title": "X"}])))
+    assert [(one.kind, one.messages, one.source) for one in found] == [("messages", messages, "s")]
+
+
+USER, ANSWER, SYSTEM = ({"role": role, "content": f" {role} "} for role in ("user", "assistant", "system"))
+
+
+@pytest.mark.parametrize(
+    ("messages", "kept", "reason"),
+    [
+        ([USER, ANSWER], 2, None),
+        ([SYSTEM, USER, ANSWER, USER, ANSWER], 5, None),
+        ([USER, ANSWER, USER], 2, None),  # the last question has no answer
+        ([USER, ANSWER, {"role": "assistant", "content": " "}], 2, None),
+        ([USER], 0, "no_answer"),
+        ([SYSTEM], 0, "no_answer"),
+        ([], 0, "no_messages"),
+        (None, 0, "no_messages"),
+        ([["user", "Hi"]], 0, "no_messages"),
+        ([{"role": "user", "content": 3}, ANSWER], 0, "no_messages"),
+        ([{"role": "narrator", "content": "x"}, USER, ANSWER], 0, "unknown_role"),
+        ([ANSWER, USER, ANSWER], 0, "no_question"),
+        ([SYSTEM, ANSWER], 0, "no_question"),
+    ],
+)
+def test_what_is_usable_of_a_conversation(messages: object, kept: int, reason: str | None) -> None:
+    found, why = usable(messages)
+    assert why == reason
+    assert [turn["role"] for turn in found] == [turn["role"] for turn in (messages or [])[:kept]]
+    assert all(turn["content"] == turn["content"].strip() for turn in found)
+
+
+def test_a_file_of_conversations_names_the_line_that_is_none(tmp_path: Path) -> None:
+    row = {"id": "a", "kind": "synthetic_qa", "document": "s/1", "messages": [USER, ANSWER], "model": "m"}
+    path = tmp_path / "qa.jsonl"
+    path.write_text(json.dumps(row) + "\n" + json.dumps({"id": "b"}) + "\n")
+    found = read_conversations(path, "synthetic")
+    assert next(found) == ("s/1", Conversation("a", "synthetic_qa", [USER, ANSWER], "synthetic"))
+    with pytest.raises(SmeltError, match=r"qa\.jsonl, line 2"):
+        next(found)

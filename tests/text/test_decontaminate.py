@@ -9,11 +9,11 @@ from lib.text.documents import Document, read_documents, write_documents
 from tests.text import planted, project
 from tests.text.test_dedup import words
 
-FIELDS = {"exam": {"question": "ask", "choices": "options"}}
+FIELDS = {"exam": {"context": None, "question": "ask", "choices": "options"}}
 
 
 def prepare(root: Path, items: list[dict], texts: list[str]) -> None:
-    asset = {"package": "exam==1", "sha256": "0" * 64, "members": ["*"], "licence": "MIT"}
+    asset = {"kind": "package", "package": "exam==1", "sha256": "0" * 64, "members": ["*"], "licence": "MIT"}
 
     def change(params: dict) -> None:
         params["assets"] = {"exam": asset}
@@ -126,6 +126,17 @@ def test_a_contaminated_document_takes_no_clean_copy_with_it(tmp_path: Path) -> 
     kept, removed, _ = run(tmp_path, [{"ask": question, "options": []}], texts)
     assert kept == ["s/1"]
     assert removed["s/0"]["reason"] == "contaminated"
+
+
+def test_a_context_is_a_part_of_the_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question that any text may hold, "What happens next?", is no leak by itself; after its scene it is."""
+    monkeypatch.setitem(FIELDS["exam"], "context", "scene")
+    scene, question = " ".join(words(7, 20)), "What will they want to do next?"
+    items = [{"scene": scene, "ask": question, "options": ["go home", "stay"]}]
+    texts = [f"{scene} {question}", f"Nobody knew. {question}", f"It said: {scene}", "Something else entirely."]
+    kept, removed, _ = run(tmp_path, items, texts)
+    assert sorted(removed) == ["s/0", "s/2"]
+    assert kept == ["s/1", "s/3"]
 
 
 @pytest.mark.parametrize(

@@ -3,37 +3,53 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from peft import PeftModel
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, Qwen3Config
 
+from lib.backends.precision import Precision
+from lib.params.load import read_yaml
+from lib.params.training import Finetune
+from lib.trainers.engine import TorchEngine
 from lib.trainers.loader import IGNORED, Conversations
 from lib.trainers.lora import add_adapter
-from lib.trainers.objectives import Chat, positions
+from lib.trainers.objectives import Chat, positions, sees_neighbours
 from lib.trainers.optimizers import for_finetuning, set_rates
 from tests.trainers.test_loop import CPU, SETTINGS
+from tests.workspace import ROOT
+
+
+def adapted(kind: type = Qwen3Config, tied: bool = False, dropout: float = 0.0, fresh: bool = False) -> PeftModel:
+    """A small model of transformers with adapters, of which none is zero unless they are `fresh`."""
+    torch.manual_seed(0)
+    config = kind(
+        vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, head_dim=16,
+        intermediate_size=48, max_position_embeddings=32, tie_word_embeddings=tied,
+    )  # fmt: skip
+    asked = SimpleNamespace(rank=4, alpha=8, dropout=dropout, dora=False, rslora=False)
+    model = add_adapter(AutoModelForCausalLM.from_config(config), asked, seed=1)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name and not fresh:
+                weight.normal_(std=0.1)
+    return model
+
+
+def settings(**changes: Any) -> Finetune:
+    return Finetune.model_validate({**read_yaml(ROOT / "params.yaml")["finetune"], **changes})
 
 
 @pytest.fixture
 def model() -> PeftModel:
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, head_dim=16,
-        intermediate_size=48, max_position_embeddings=32, tie_word_embeddings=False,
-    )  # fmt: skip
-    adapter = SimpleNamespace(rank=4, alpha=8, dropout=0.0)
-    return add_adapter(Qwen3ForCausalLM(config), adapter, seed=1)
+    return adapted()
 
 
 def test_the_loss_is_that_of_the_whole_model_with_its_adapters(model: PeftModel) -> None:
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "lora_B" in name:
-                weight.normal_(std=0.1)  # adapters start at zero: make them count
     tokens, labels = torch.randint(0, 64, (2, 3, 10))
     labels[torch.rand(3, 10) < 0.6] = IGNORED
     expected = F.cross_entropy(model(input_ids=tokens).logits.flatten(0, 1), labels.flatten(), reduction="sum")
@@ -60,13 +76,65 @@ def test_packed_conversations_do_not_see_each_other(model: PeftModel) -> None:
     assert loss(*range(6)) - loss(1) == pytest.approx(before, rel=1e-5)
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("kind", ["qwen3", "llama", "mistral"])
+def test_another_neighbour_leaves_a_packed_conversations_logits_as_they_are(kind: str, attention: str) -> None:
+    """What preference tuning rests on, for the masks that transformers makes: also of sliding windows."""
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        kind, vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+        head_dim=16, intermediate_size=48, max_position_embeddings=32, attn_implementation=attention,
+        **({"sliding_window": 5} if kind == "mistral" else {}),
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config).eval()
+    tokens = torch.randint(0, 64, (2, 20))
+    tokens[1, 11:] = tokens[0, 11:]
+    documents = torch.tensor([[0] * 11 + [1] * 9] * 2)
+    with torch.no_grad():
+        logits = model(input_ids=tokens, position_ids=positions(documents), use_cache=False).logits
+        alone = model(input_ids=tokens[:1, 11:], use_cache=False).logits
+        without = model(input_ids=tokens, use_cache=False).logits
+    torch.testing.assert_close(logits[1, 11:], logits[0, 11:])
+    torch.testing.assert_close(logits[0, 11:], alone[0], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(without[1, 11:], without[0, 11:], atol=1e-3)
+    assert not sees_neighbours(model)
+
+
+def test_a_model_that_would_see_its_neighbour_is_found_out() -> None:
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        "mamba",
+        vocab_size=64,
+        hidden_size=32,
+        num_hidden_layers=1,
+        state_size=4,
+        intermediate_size=64,
+        time_step_rank=2,
+    )
+    model = AutoModelForCausalLM.from_config(config).train()
+
+    class WithoutPositions(torch.nn.Module):
+        """Mamba has no positions to be told."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, input_ids: torch.Tensor, position_ids: torch.Tensor, use_cache: bool) -> object:
+            return self.model(input_ids=input_ids, use_cache=use_cache)
+
+    assert sees_neighbours(WithoutPositions())
+    assert model.training
+
+
 def test_positions_begin_again_with_each_document() -> None:
     documents = torch.tensor([[0, 0, 0, 1, 1, 2], [0, 1, 2, 2, 2, 3]], dtype=torch.int32)
     assert positions(documents).tolist() == [[0, 1, 2, 0, 1, 0], [0, 0, 0, 1, 2, 0]]
 
 
 @pytest.mark.parametrize(("optimizer", "rate"), [("muon", 0.05), ("adamw", 0.02), ("adamw_8bit", 0.02)])
-def test_only_the_adapters_learn(model: PeftModel, optimizer: str, rate: float) -> None:
+def test_only_the_adapters_learn(optimizer: str, rate: float) -> None:
+    model = adapted(fresh=True)
     settings = SETTINGS.model_copy(update={"optimizer": optimizer, "learning_rate": rate, "weight_decay": 0.0})
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
     optimizers = for_finetuning(model, settings, CPU)
@@ -83,3 +151,12 @@ def test_only_the_adapters_learn(model: PeftModel, optimizer: str, rate: float) 
     assert losses[-1] < losses[0] / 2
     moved = {name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])}
     assert moved == {name for name in before if "lora_" in name}
+
+
+def test_the_next_token_of_a_peft_model_is_its_likeliest(model: PeftModel) -> None:
+    objective = Chat(model)
+    optimizers = for_finetuning(model, SETTINGS, CPU)
+    engine = TorchEngine(CPU, objective, optimizers, 1, Precision("fp32", None), compiles=False, say=print)
+    tokens = np.arange(14).reshape(2, 7)
+    expected = model(input_ids=torch.from_numpy(tokens)).logits[:, -1].argmax(dim=-1)
+    assert engine.next_tokens(tokens).tolist() == expected.tolist()

@@ -22,7 +22,7 @@ from tests.trainers.test_loop import CONFIG, SETTINGS, Counting
 
 pytest.importorskip("mlx.core")
 
-from lib.trainers.mlx_engine import MlxEngine
+from lib.trainers.mlx_engine import MlxEngine, for_pretraining
 
 
 def train(root: Path, stage: str, device: str, patch: pytest.MonkeyPatch) -> Path:
@@ -86,7 +86,7 @@ def test_what_mlx_has_not_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def engine(**changes: object) -> MlxEngine:
     model = Decoder(CONFIG)
     model.initialise(1)
-    return MlxEngine(Mlx(), model, SETTINGS.model_copy(update=changes), say=lambda line: None)
+    return for_pretraining(Mlx(), model, SETTINGS.model_copy(update=changes), say=lambda line: None)
 
 
 def advance(engine: MlxEngine, steps: range) -> None:

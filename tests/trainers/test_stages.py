@@ -82,11 +82,16 @@ def test_fine_tuning_learns_the_answers_by_the_same_loop(tmp_path: Path) -> None
         turns = [[{"role": "user", "content": f"{n}?"}, {"role": "assistant", "content": "in 1"}] for n in range(count)]
         lines = [json.dumps({"messages": messages}) for messages in turns]
         (root / f"data/chat/{split}.jsonl").write_text("\n".join(lines) + "\n")
-    change(root, {"finetune": {"epochs": 5, "warmup_steps": 1, "validate_every": 10, "checkpoint_every": 10}})
+    change(root, {"finetune": {"epochs": 5, "warmup_steps": 1, "validate_every": 10, "checkpoint_every": 10,
+                              "samples": {"every": 10, "tokens": 3, "prompts": ["How?"]}}})  # fmt: skip
     metrics = project.run(root, "finetune")
     assert metrics["steps"] == 30
     assert metrics["val_loss"] < 0.8 * metrics["val_loss_before"]
     assert (root / "models/adapter/adapter_model.safetensors").exists()
+    samples = json.loads((root / "reports/finetune/samples.json").read_text())
+    assert samples
+    assert {sample["prompt"] for sample in samples} == {"How?"}
+    assert all(sample["step"] % 10 == 0 for sample in samples)
     assert (root / "reports/finetune/val.csv").read_text().splitlines()[0] == "step,tokens,loss"
     assert metrics["tokens"] == 5 * 48 * 4  # "in", " ", "1" and the end of the turn
 

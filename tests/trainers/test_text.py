@@ -70,3 +70,13 @@ def test_the_next_token_is_the_likeliest(tmp_path: Path) -> None:
     run.fit()
     counted = np.arange(12)[None] + np.array([[0], [9]])  # it has learnt to count
     assert run._engine.next_tokens(counted % CONFIG.vocab_size).tolist() == [12, 21]
+
+
+def test_questions_are_asked_as_turns_and_answered_to_their_end(tokenizer: Tokenizer, folder: Path) -> None:  # noqa: F811
+    ids, end = tokenizer.encode(" 1804.").ids, tokenizer.token_to_id("<|im_end|>")
+    engine = Reciting([*ids, end, 5])
+    samples = Samples(every=1, tokens=50, prompts=["When?"])
+    sampler = Sampler(folder, samples, 99, turns=lambda prompt: [7, len(prompt), 8], end="<|im_end|>")
+    assert sampler(engine) == [{"prompt": "When?", "text": " 1804."}]
+    assert engine.given[0] == [7, 5, 8]
+    assert sampler.asks

@@ -92,7 +92,9 @@ def adapted(dropout: float) -> PeftModel:
         vocab_size=SHAPE.vocab_size, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
         head_dim=16, intermediate_size=34, max_position_embeddings=16, tie_word_embeddings=False,
     )  # fmt: skip
-    return add_adapter(Qwen3ForCausalLM(config), SimpleNamespace(rank=3, alpha=8, dropout=dropout), seed=1)
+    return add_adapter(
+        Qwen3ForCausalLM(config), SimpleNamespace(rank=3, alpha=8, dropout=dropout, dora=False, rslora=False), seed=1
+    )
 
 
 def trainer(case: Case, folder: Path, steps: int, dropout: float = 0.0, **changes: Any) -> Trainer:

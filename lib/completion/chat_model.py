@@ -8,15 +8,19 @@ template wrote is read with special tokens, what the messages say is not.
 from __future__ import annotations
 
 import codecs
+import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import llama_cpp
+import numpy as np
+from llama_cpp import LlamaGrammar
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+from llama_cpp.llama_grammar import json_schema_to_gbnf
 
 from lib.pipeline.errors import SmeltError
 
@@ -32,6 +36,12 @@ def _metadata(path: Path) -> dict[str, str]:
     # Loading no weights, llama.cpp warns that it knows of no context length.
     with Path(os.devnull).open("w") as silence, redirect_stderr(silence):
         return llama_cpp.Llama(str(path), vocab_only=True, verbose=False).metadata
+
+
+def _grammar(schema: Mapping[str, Any]) -> LlamaGrammar:
+    """llama-cpp-python's own lets line ends and control characters into strings, which JSON does not (RFC 8259, 7)."""
+    rules = json_schema_to_gbnf(json.dumps(schema))
+    return LlamaGrammar.from_string(rules.replace(r'char ::= [^"\\]', r'char ::= [^"\\\x00-\x1F\x7F]'), verbose=False)
 
 
 class ChatModel:
@@ -77,9 +87,13 @@ class ChatModel:
             SmeltError: the template does not write every message once, in order and as it is.
         """
         blanks = [{**message, "content": _PLACEHOLDER.format(at)} for at, message in enumerate(messages)]
-        parts = re.split(_PLACEHOLDER.format(r"(\d+)"), self._template(messages=blanks).prompt)
+        try:
+            rendered = self._template(messages=blanks).prompt
+        except ValueError as error:  # some know no system message, or want turns to alternate
+            raise SmeltError(f"the model's chat template refuses these messages: {error}") from error
+        parts = re.split(_PLACEHOLDER.format(r"(\d+)"), rendered)
         if parts[1::2] != [str(at) for at in range(len(messages))]:
-            raise SmeltError("the model's chat template leaves out or repeats messages, which `make chat` cannot use")
+            raise SmeltError("the model's chat template leaves out or repeats messages")
         ids: list[int] = []
         for at, part in enumerate(parts):
             if at % 2:
@@ -97,10 +111,65 @@ class ChatModel:
         Args:
             temperature: 0 always takes the likeliest token.
         """
-        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")  # a character may span tokens
-        tokens = self._llama.generate(list(ids), temp=temperature)
-        for _, token in zip(range(min(max_tokens, self.context - len(ids))), tokens, strict=False):
+        return self._decode(self._tokens(self._llama.generate(list(ids), temp=temperature), len(ids), max_tokens))
+
+    def complete(
+        self,
+        ids: Sequence[int],
+        max_tokens: int,
+        temperature: float,
+        seed: int,
+        schema: Mapping[str, Any] | None,
+    ) -> tuple[str, int, bool]:
+        """The answer to `ids`, the number of its tokens, and whether the model ended it.
+
+        It depends on these arguments alone, and not on what was asked before: nothing of an earlier prompt is kept,
+        as a prompt that is read in other pieces has other logits by a rounding.
+
+        Args:
+            schema: JSON schema. The answer is JSON of this form, or a beginning of it; bounds of numbers and patterns
+                are not kept to.
+
+        Raises:
+            SmeltError: llama.cpp cannot make a grammar of the schema.
+        """
+        try:
+            grammar = None if schema is None else _grammar(schema)
+        except Exception as error:
+            raise SmeltError(f"llama.cpp cannot follow the JSON schema {json.dumps(schema)}: {error}") from error
+        self._llama.reset()
+        self._llama.set_seed(seed)
+        tokens = list(
+            self._tokens(self._llama.generate(list(ids), temp=temperature, grammar=grammar), len(ids), max_tokens)
+        )
+        return "".join(self._decode(tokens)), len(tokens), len(tokens) < min(max_tokens, self.context - len(ids))
+
+    def log_probabilities(self, ids: Sequence[int], beginning: str, options: Sequence[str]) -> dict[str, float]:
+        """Log-probability, in nats, of each option as what follows the `beginning` of the answer to `ids`.
+
+        As `complete`, it depends on these arguments alone.
+
+        Raises:
+            SmeltError: an option is not a single token.
+        """
+        tokens = {option: self._tokenize(option, special=False) for option in options}
+        if long := [option for option, found in tokens.items() if len(found) != 1]:
+            raise SmeltError(f"the model's vocabulary has no token for {', '.join(map(repr, long))}")
+        self._llama.reset()
+        self._llama.eval([*ids, *self._tokenize(beginning, special=False)])
+        logits_V = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(self._llama.ctx, -1), (self._llama.n_vocab(),))
+        shifted_V = logits_V.astype(np.float64) - logits_V.max()
+        total = np.log(np.exp(shifted_V).sum())
+        return {option: float(shifted_V[token] - total) for option, (token,) in tokens.items()}
+
+    def _tokens(self, generated: Iterator[int], prompt: int, max_tokens: int) -> Iterator[int]:
+        for _, token in zip(range(min(max_tokens, self.context - prompt)), generated, strict=False):
             if llama_cpp.llama_vocab_is_eog(self._vocab, token):
                 break
+            yield token
+
+    def _decode(self, tokens: Iterable[int]) -> Iterator[str]:
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")  # a character may span tokens
+        for token in tokens:
             yield decoder.decode(self._llama.detokenize([token]))
         yield decoder.decode(b"", final=True)

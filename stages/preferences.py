@@ -1,0 +1,152 @@
+"""Make pairs of answers, one better than the other: from files, or from right answers and the model's own wrong ones.
+
+`preferences.from: null`, the default, makes none, and the stage `prefer` passes the model on as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lib.pipeline.errors import SmeltError
+from lib.pipeline.run import Run, stage
+from lib.sources import rows
+from lib.text.preferences import Preferred, check, missing_columns, pair, question, split
+
+FILES, CHAT, MODEL = "data/pairs", "data/chat", "models/sft"
+Found = tuple[Preferred, dict[str, Any]]  # a pair or a reject, and where it comes from
+
+
+def from_files(folder: Path) -> Iterator[Found]:
+    """The rows of every file of the folder.
+
+    Raises:
+        SmeltError: there is no such file, or one that cannot be read or lacks a column.
+    """
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    if not files:
+        raise SmeltError(
+            "preferences.from is files, and data/pairs has none. Put JSONL, JSON, CSV or parquet files there, whose "
+            "rows have prompt, chosen and rejected, or set preferences.from to answers or null"
+        )
+    for path in files:
+        name = path.relative_to(folder).as_posix()
+        if rows.kind(name) is None:
+            raise SmeltError(f"data/pairs/{name} is none of jsonl, json, csv, tsv and parquet; convert or remove it")
+        known = False  # whether a row was read: the first one says what columns there are
+        try:
+            with path.open("rb") as stream:
+                for record in rows.read(stream, name, None):
+                    where = {"file": name, "row": record.number}
+                    if record.reason or not isinstance(record.value, dict):
+                        yield Preferred([], "", "", record.reason or "not_an_object"), where
+                        continue
+                    if not known and (lacking := missing_columns(record.value)):
+                        there = ", ".join(map(str, record.value)) or "nothing"
+                        raise SmeltError(
+                            f"data/pairs/{name} has {lacking}; it has: {there}. A row of pairs has prompt, chosen and "
+                            f"rejected"
+                        )
+                    known = True
+                    yield pair(record.value), where
+        except ValueError as error:
+            raise SmeltError(f"data/pairs/{name} cannot be read: {error}. Mend or remove it") from None
+
+
+def from_answers(run: Run, kinds: list[str], tasks: int, max_new_tokens: int) -> Iterator[Found]:
+    """The model's answers to training tasks, greedily. A right one makes no pair."""
+    os.environ["HF_HUB_OFFLINE"] = "1"  # read when transformers is imported: everything is on this disk
+    import torch
+
+    from lib.backends.select import select_backend
+    from lib.evals.generation import generate
+    from lib.evals.language_model import load_language_model
+    from lib.evals.own_answers import is_right, read_tasks
+
+    asked = read_tasks(run.dep(f"{CHAT}/train.jsonl"), kinds, tasks)
+    if not asked:
+        raise SmeltError(
+            f"{CHAT}/train.jsonl has no task of {', '.join(kinds)} (preferences.answers.kinds) to ask the model"
+        )
+    torch.set_num_threads(run.workers)
+    backend = select_backend()
+    run.observed["device"] = backend.describe()
+    run.log(f"asking {MODEL} {len(asked)} training tasks")
+    model = load_language_model(run.dep(MODEL), backend.device)
+    answers = generate(model, [task.prompt for task in asked], max_new_tokens, run.progress)
+    for number, (task, answer) in enumerate(zip(asked, answers, strict=True), start=1):
+        found = check(Preferred(task.prompt, task.expected, answer))
+        if is_right(answer, task.expected):
+            found = Preferred([], "", "", "right_already")
+        yield found, {"task": number}
+
+
+def once(found: Iterator[Found], held_out: set[str]) -> Iterator[Found]:
+    """Every pair once, and none whose question is held out for the evaluation."""
+    seen = set()
+    for one, where in found:
+        if one.reason is None:
+            key = (json.dumps(one.prompt), one.chosen, one.rejected)
+            reason = "held_out" if question(one.prompt) in held_out else "duplicate" if key in seen else None
+            seen.add(key)
+            one = Preferred([], "", "", reason) if reason else one
+        yield one, where
+
+
+@stage
+def main(run: Run) -> None:
+    seed, settings = run.param("seed"), run.param("preferences")
+    out = run.out("data/preferences")
+    out.mkdir()
+
+    found: Iterator[Found] = iter(())
+    if settings.origin == "files":
+        found = from_files(run.dep(FILES))
+    elif settings.origin == "answers":
+        found = from_answers(run, **settings.answers.model_dump())
+    else:
+        run.log("preferences.from is null: no pairs are made")
+    with open(run.dep(CHAT) / "test.jsonl", encoding="utf-8") as lines:
+        held_out = {question(json.loads(line)["messages"][:-1]) for line in lines}
+
+    # Pairs in = pairs out + rejects
+    pairs, rejects, reasons = [], [], Counter()
+    for one, where in once(found, held_out):
+        if one.reason:
+            reasons[one.reason] += 1
+            rejects.append(where | {"reason": one.reason})
+        else:
+            pairs.append(one)
+    sides = split(pairs, settings.limit, settings.val, seed)
+    kept = sum(map(len, sides.values()))
+    if over := len(pairs) - kept:
+        reasons["over_the_limit"] = over
+    if settings.origin and not all(sides.values()):
+        told = ", ".join(f"{reason}: {count}" for reason, count in sorted(reasons.items())) or "no row was rejected"
+        raise SmeltError(
+            f"{len(sides['train'])} pairs to train on and {len(sides['val'])} to validate with; both are needed. "
+            f"Rejected: {told}. Give more, raise preferences.val, or set preferences.from to null"
+        )
+    for name, side in sides.items():
+        lines = [json.dumps(one.to_row(), ensure_ascii=False) + "\n" for one in side]
+        (out / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+    (out / "rejects.jsonl").write_text("".join(json.dumps(reject) + "\n" for reject in rejects), encoding="utf-8")
+    run.metrics(
+        {
+            "from": settings.origin,
+            "rows": len(pairs) + len(rejects),
+            "train": len(sides["train"]),
+            "val": len(sides["val"]),
+            "rejected": dict(sorted(reasons.items())),
+        }
+    )
+    if settings.origin:
+        run.log(f"{kept} pairs, {len(sides['val'])} of them held out; rejected {dict(sorted(reasons.items()))}")
+
+
+if __name__ == "__main__":
+    main()
