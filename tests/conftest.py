@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,16 @@ from lib.pipeline.errors import SmeltError
 from lib.sources import package
 from tests.text import project
 from tests.workspace import ROOT, Workspace
+
+
+@pytest.fixture(autouse=True)
+def _environment() -> Iterator[None]:
+    """A stage that runs in this process may set what its libraries read; the next test starts without."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")

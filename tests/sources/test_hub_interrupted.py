@@ -26,17 +26,19 @@ def test_killed_in_the_middle_it_goes_on_at_the_byte_where_it_was(tmp_path: Path
     size = {name: len(content) for name, content in server.commits[REPO][commit].items()}
     root = project.make(tmp_path / "killed", {"hub": source(commit)})
     server.seconds_per_chunk = 0.01
-    process = subprocess.Popen(
-        [sys.executable, "-m", "stages.collect", "hub"],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(project.REPOSITORY)},
-        stderr=subprocess.DEVNULL,
-    )
+    said = tmp_path / "said.txt"
+    with said.open("w") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "stages.collect", "hub"],
+            cwd=root,
+            env={**os.environ, "PYTHONPATH": str(project.REPOSITORY)},
+            stderr=stderr,
+        )
     second = root / "data/hub/team--texts" / commit / "sample/001.parquet.partial"
     until = time.monotonic() + 30
     while not (second.exists() and second.stat().st_size > size["sample/001.parquet"] / 4):
         assert time.monotonic() < until
-        assert process.poll() is None
+        assert process.poll() is None, said.read_text()
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
