@@ -13,6 +13,14 @@ from tests.text import project
 from tests.workspace import ROOT, Workspace
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of a file share a worker, and so their fixtures; those of the whole line do too, and come first."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(ROOT))))
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group").args != ("line",))
+
+
 @pytest.fixture(autouse=True)
 def _environment() -> Iterator[None]:
     """A stage that runs in this process may set what its libraries read; the next test starts without."""
