@@ -46,7 +46,7 @@ def finetuning_engine(
         hold_frozen(model, precision.autocast)
     if settings.activation_checkpointing and not unsloth.asked():  # which has its own
         checkpoint_activations(model)
-    # bitsandbytes' layers carry objects, for each of which torch.compile would make a program of its own; and FSDP's
-    # hooks cut blocks into pieces.
-    compiles = not (unsloth.asked() or four_bits or divided)
+    # bitsandbytes' layers carry objects, for each of which torch.compile would make a program of its own; FSDP's hooks
+    # cut blocks into pieces; and a block that is computed twice is left to torch's own checkpointing.
+    compiles = not (unsloth.asked() or four_bits or divided or settings.activation_checkpointing)
     return TorchEngine(backend, objective, optimizers, seed, precision, compiles, say=say)
