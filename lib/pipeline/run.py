@@ -41,6 +41,7 @@ from pydantic import BaseModel
 from tqdm import tqdm
 
 from lib.params import load as parameters
+from lib.pipeline import quiet  # noqa: F401
 from lib.pipeline.declarations import declarations
 from lib.pipeline.errors import MENDABLE, SmeltError, explain
 from lib.pipeline.hashes import hash_path, hash_value

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import warnings
 
 # transformers and bitsandbytes would fetch compiled code from a hub where the package `kernels` is installed: nothing
-# that is loaded here may bring code. peft imports torchao and bitsandbytes, which list what this build of torch lacks.
+# that is loaded here may bring code.
 sys.modules.setdefault("kernels", None)
-for noisy in ("torchao", "bitsandbytes", "torch.utils._pytree"):
-    logging.getLogger(noisy).setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
 
+from lib.pipeline import quiet  # noqa: E402, F401
 from lib.trainers import unsloth  # noqa: E402
 
 unsloth.import_first()
