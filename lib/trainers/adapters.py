@@ -22,7 +22,8 @@ WEIGHTS, ABOUT_BASE = "adapter_model.safetensors", "base.json"
 
 def save(model: PeftModel, base: Path, path: str, folder: Path) -> None:
     """Write the adapter alone, with the fingerprint of its `base`, which is at `path` from the repository's root."""
-    model.save_pretrained(folder)
+    # What is not trained stays with the base. peft would write the head as well, rounded as training held it.
+    model.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty template
     file = folder / "adapter_config.json"
     config = json.loads(file.read_text(encoding="utf-8"))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from lib import adapters as command
 from lib.pipeline.errors import SmeltError
@@ -65,6 +66,11 @@ def test_each_adapter_answers_a_question_in_its_own_way(
     monkeypatch.setattr("sys.argv", ["adapters", str(base), f"x={tmp_path}", "in 1800?"])
     with pytest.raises(SystemExit, match=r"adapters: error: .* is no adapter"):
         command.main()
+
+
+def test_an_adapter_holds_nothing_of_its_base(base: Path, tmp_path: Path) -> None:
+    make(base, tmp_path / "one", 1)
+    assert all(".lora_" in name for name in load_file(tmp_path / "one/adapter_model.safetensors"))
 
 
 def test_an_adapter_of_another_base_is_refused(base: Path, tmp_path: Path) -> None:
