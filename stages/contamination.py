@@ -39,7 +39,9 @@ def main(run: Run) -> None:
         measured[name] = contamination.measure(index, found)
         shown[name] = [{"place": place, **one._asdict()} for place, several in found.items() for one in several[:SHOWN]]
         for of_set, figures in measured[name].items():
-            run.log(f"{'whole items' if name == 'whole' else f'runs of {name} words'}: {of_set}: {figures}")
+            what = "whole items" if name == "whole" else f"runs of {name} words"
+            found_in = f"{figures['documents']} in documents, {figures['conversations']} in conversations"
+            run.log(f"{what}: {of_set}: {figures['found']} of {figures['searched']} found, {found_in}")
     run.report("found.json", shown)
     run.metrics({"words": measured})
 
