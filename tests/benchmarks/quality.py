@@ -3,8 +3,8 @@
 The plain recipe is GPT-2's architecture (transformers' own, tied, compiled, bf16) with fused AdamW and a cosine, of the
 best size of those in SIZES for the budget. Both learn from the same packed rows of data/tokens and are measured on the
 same validation rows, in bits per byte. A budget is seconds of training steps; compiling and measuring do not count. The
-engine gets the budget whole, and once more a part of it, each with a schedule and a size of its own, as a user with
-that time would choose it. `--ablate` takes one thing after the other out of the engine's recipe.
+engine gets the budget whole, and once more a part of it, each with a schedule of its own. `--ablate` takes one thing
+after the other out of its recipe.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ ROOT = Path(__file__).parents[2]
 # 4x256 2.32 (2.48 at 2e-3, 2.71 at 5e-3; with 16 rows 2.61, with 4 rows 2.39), 6x384 2.89 (at 1.5e-3).
 SIZES = {"2x256": (2, 256, 4, 1e-3), "4x256": (4, 256, 4, 1e-3), "6x384": (6, 384, 6, 1e-3)}
 PLAIN_ROWS = 8
-PART = {"model.layers": 2}  # of the engine's size in the part of the budget: with the default's four 2.00, not 1.85
 # What is left of the recipe without each of its items; the names that begin with "without" are no params.
 ABLATIONS: dict[str, dict[str, object]] = {
     "all of it": {},
@@ -205,7 +204,7 @@ def main() -> None:
     corpus = Corpus(ROOT, load(ROOT / "params.yaml").model.context_length)
     runs = {
         "plain": (lambda: Plain(corpus, arguments.size), arguments.seconds),
-        "part": (lambda: Ours(corpus, PART | changes), arguments.seconds * arguments.part),
+        "part": (lambda: Ours(corpus, changes), arguments.seconds * arguments.part),
         "smelt": (lambda: Ours(corpus, changes), arguments.seconds),
     }
     if arguments.ablate:
