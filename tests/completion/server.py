@@ -6,13 +6,14 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 from lib.completion.endpoint import Endpoint, connect
 from lib.completion.types import Request
 from lib.params.completion import ChatEndpoint
+from tests.sources.site import QuietServer
 
 Script = Callable[["Handler"], None]
 
@@ -69,13 +70,6 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is no error of the server."""
-
-
 class Server:
     """Attributes:
     script: what is done with a request.
@@ -89,7 +83,7 @@ class Server:
         self.headers: list[dict[str, str]] = []
         self.times: list[float] = []
         self.lock, self.over = threading.Lock(), threading.Event()
-        self._server = _Server(("127.0.0.1", 0), type("Own", (Handler,), {"owner": self}))
+        self._server = QuietServer(("127.0.0.1", 0), type("Own", (Handler,), {"owner": self}))
         self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
 
     def __enter__(self) -> Server:

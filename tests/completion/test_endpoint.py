@@ -20,12 +20,6 @@ from tests.text.project import REPOSITORY
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False}
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SMELT_RESPONSES", str(tmp_path / "responses"))
-    return tmp_path / "responses"
-
-
 # ----------------------------------------------------------------------------------------------------------------------
 # Cache
 

