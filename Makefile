@@ -35,7 +35,7 @@ repro: setup ## run the whole line, or what changed of it: documents -> models/e
 
 # Two at a time; threads that wait for each other must then not do so actively.
 test: setup check ## run ruff and all tests
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: setup ## run ruff alone
 	$(BIN)/ruff check .

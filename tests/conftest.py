@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from lib.pipeline.declarations import declarations
 from lib.pipeline.errors import SmeltError
@@ -12,17 +14,28 @@ from lib.sources import package
 from tests.text import project
 from tests.workspace import ROOT, Workspace
 
+ON_THE_LINE = ("tests/test_line.py", "tests/test_parity.py")
+
+
+class _Files(LoadFileScheduling):
+    """The tests of a file share a worker, and so their fixtures; those on the whole line share one, too."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "the line" if file in ON_THE_LINE else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
+    return _Files(config, log)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of a file share a worker, and so their fixtures; those of the whole line do too, and come first."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(ROOT))))
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group").args != ("line",))
+    """Those on the whole line, which take the longest, come first."""
+    items.sort(key=lambda item: item.nodeid.partition("::")[0] not in ON_THE_LINE)
 
 
 @pytest.fixture(autouse=True)
-def _environment() -> Iterator[None]:
+def _environment_put_back() -> Iterator[None]:
     """A stage that runs in this process may set what its libraries read; the next test starts without."""
     before = dict(os.environ)
     yield

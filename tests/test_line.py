@@ -20,7 +20,7 @@ from lib.pipeline.declarations import declarations
 from lib.preset import overlay
 from tests.workspace import ROOT, Workspace, ran
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("line")]
+pytestmark = pytest.mark.slow
 RATE = load(ROOT / "params.yaml").pretrain.learning_rate
 
 

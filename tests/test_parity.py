@@ -20,7 +20,7 @@ from lib.model import huggingface
 from lib.tokenizer.rendering import ChatRenderer
 from tests.workspace import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("line")]
+pytestmark = pytest.mark.slow
 FP32 = 5e-4  # the same fp32 weights, other orders of summation
 FP16 = 0.05  # llama.cpp rounds the activations of F16 matrices to F16; logits have a standard deviation of about 3
 NEAR_TIE = 0.01
