@@ -1,4 +1,5 @@
-"""Make pairs of answers, one better than the other: from files, or from right answers and the model's own wrong ones.
+"""Make pairs of answers, one better than the other: from files, from right answers and the model's own wrong ones, or
+from two answers of the model that a judge compares.
 
 `preferences.from: null`, the default, makes none, and the stage `prefer` passes the model on as it is.
 """
@@ -8,10 +9,14 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from lib.completion.endpoint import connect
+from lib.evals.own_answers import CheckableTask, is_right, read_tasks
+from lib.judge import calibration, control
+from lib.judge.judge import Judge, Pair, Preference
 from lib.pipeline.errors import SmeltError
 from lib.pipeline.run import Run, stage
 from lib.sources import rows
@@ -57,32 +62,113 @@ def from_files(folder: Path) -> Iterator[Found]:
             raise SmeltError(f"data/pairs/{name} cannot be read: {error}. Mend or remove it") from None
 
 
-def from_answers(run: Run, kinds: list[str], tasks: int, max_new_tokens: int) -> Iterator[Found]:
-    """The model's answers to training tasks, greedily. A right one makes no pair."""
+def sample(
+    run: Run, kinds: list[str], tasks: int, max_new_tokens: int, temperature: float = 0.0, seeds: Sequence[int] = (0,)
+) -> tuple[list[CheckableTask], list[list[str]]]:
+    """Training tasks of these kinds, and the model's answers to them: a list for each seed."""
     os.environ["HF_HUB_OFFLINE"] = "1"  # read when transformers is imported: everything is on this disk
     import torch
 
     from lib.backends.select import select_backend
     from lib.evals.generation import generate
     from lib.evals.language_model import load_language_model
-    from lib.evals.own_answers import is_right, read_tasks
 
     asked = read_tasks(run.dep(f"{CHAT}/train.jsonl"), kinds, tasks)
     if not asked:
         raise SmeltError(
-            f"{CHAT}/train.jsonl has no task of {', '.join(kinds)} (preferences.answers.kinds) to ask the model"
+            f"{CHAT}/train.jsonl has no task of {', '.join(kinds)} to ask the model; see preferences.answers.kinds and "
+            f"preferences.judge.kinds"
         )
     torch.set_num_threads(run.workers)
     backend = select_backend()
     run.observed["device"] = backend.describe()
     run.log(f"asking {MODEL} {len(asked)} training tasks")
-    model = load_language_model(run.dep(MODEL), backend.device)
-    answers = generate(model, [task.prompt for task in asked], max_new_tokens, run.progress)
+    model, prompts = load_language_model(run.dep(MODEL), backend.device), [task.prompt for task in asked]
+    return asked, [generate(model, prompts, max_new_tokens, run.progress, temperature, seed) for seed in seeds]
+
+
+def from_answers(run: Run, kinds: list[str], tasks: int, max_new_tokens: int) -> Iterator[Found]:
+    """The model's likeliest answers to training tasks. A right one makes no pair."""
+    asked, (answers,) = sample(run, kinds, tasks, max_new_tokens)
     for number, (task, answer) in enumerate(zip(asked, answers, strict=True), start=1):
         found = check(Preferred(task.prompt, task.expected, answer))
         if is_right(answer, task.expected):
             found = Preferred([], "", "", "right_already")
         yield found, {"task": number}
+
+
+def from_judge(
+    run: Run, kinds: list[str], tasks: int, max_new_tokens: int, temperature: float
+) -> tuple[Iterator[Found], dict[str, Any]]:
+    """Two sampled answers to each training task, the one that the judge prefers first; and how good a judge it is.
+
+    Raises:
+        SmeltError: the judge does not reach judge.min_accuracy on pairs whose better answer is known.
+    """
+    seed, with_reference = run.param("seed"), run.param("judge.with_reference")
+    with connect(run.param("judge.model"), run.root, run.log) as endpoint:
+        judge = Judge(endpoint)
+        accuracy = measured(run, judge, with_reference)
+        seeds = 2 * seed, 2 * seed + 1  # which no other seed has
+        asked, (ones, others) = sample(run, kinds, tasks, max_new_tokens, temperature, seeds)
+        found = [
+            check(Preferred(task.prompt, one, other)) for task, one, other in zip(asked, ones, others, strict=True)
+        ]
+        pairs = [
+            Pair(
+                "\n\n".join(turn["content"] for turn in task.prompt),
+                task.expected if with_reference else None,
+                one.chosen,
+                one.rejected,
+            )
+            for task, one in zip(asked, found, strict=True)
+            if not one.reason
+        ]
+        verdicts = iter(list(run.progress(judge.preferences(pairs), len(pairs), " pairs")))
+    if judge.stopped:
+        run.log(f"the budget ended it: {judge.stopped}; what was judged until then makes pairs")
+    picked = [one if one.reason else pick(one, next(verdicts, None)) for one in found]
+    told = {"identity": judge.identity, "accuracy": accuracy, "stopped": judge.stopped}
+    return ((one, {"task": number}) for number, one in enumerate(picked, start=1)), told
+
+
+def measured(run: Run, judge: Judge, with_reference: bool) -> dict[str, Any]:
+    """How often the judge prefers the right answer to training questions to a worse one, with the 95% interval.
+
+    Raises:
+        SmeltError: too seldom.
+    """
+    least = run.param("judge.min_accuracy")
+    questions = control.build(run.dep(f"{CHAT}/train.jsonl"), [], run.param("judge.control"), run.param("seed"))
+    if not questions:
+        raise SmeltError(
+            f"{CHAT}/train.jsonl has no task of the kinds manual and encyclopedia, on which a judge is measured before "
+            f"it is believed; set preferences.from to answers, files or null"
+        )
+    verdicts = calibration.compare(judge, questions, with_reference, run.progress)
+    pairs = calibration.measure(verdicts, least)["pairs"]
+    accuracy = pairs["accuracy"]["all"]
+    if accuracy["value"] is None:
+        raise SmeltError(f"the judge {judge.identity} gave no verdict on pairs with a known answer: {judge.rejected}")
+    shown = f"{accuracy['value']:.0%} of pairs with a known answer ({accuracy['low']:.0%} to {accuracy['high']:.0%})"
+    if not pairs["reliable"]:
+        raise SmeltError(
+            f"the judge {judge.identity} is right on {shown}, and the lower end of that has to reach "
+            f"judge.min_accuracy, {least:.0%}: what it prefers would teach chance. Choose a better judge.model, raise "
+            f"judge.control if there are few such pairs, or set preferences.from to answers or files"
+        )
+    run.log(f"{judge.identity} is right on {shown}")
+    return accuracy
+
+
+def pick(found: Preferred, verdict: Preference | None) -> Preferred:
+    """The pair with the answer first that the judge prefers.
+
+    Reasons: no_verdict (the judge gave none, or the budget ended before), draw.
+    """
+    if verdict is None or verdict.score == 0.5:
+        return Preferred([], "", "", "no_verdict" if verdict is None else "draw")
+    return found if verdict.score > 0.5 else found._replace(chosen=found.rejected, rejected=found.chosen)
 
 
 def once(found: Iterator[Found], held_out: set[str]) -> Iterator[Found]:
@@ -104,10 +190,13 @@ def main(run: Run) -> None:
     out.mkdir()
 
     found: Iterator[Found] = iter(())
+    judged: dict[str, Any] | None = None
     if settings.origin == "files":
         found = from_files(run.dep(FILES))
     elif settings.origin == "answers":
         found = from_answers(run, **settings.answers.model_dump())
+    elif settings.origin == "judge":
+        found, judged = from_judge(run, **settings.judge.model_dump())
     else:
         run.log("preferences.from is null: no pairs are made")
     with open(run.dep(CHAT) / "test.jsonl", encoding="utf-8") as lines:
@@ -142,6 +231,7 @@ def main(run: Run) -> None:
             "train": len(sides["train"]),
             "val": len(sides["val"]),
             "rejected": dict(sorted(reasons.items())),
+            **({"judge": judged} if judged else {}),
         }
     )
     if settings.origin:

@@ -1,4 +1,4 @@
-"""Greedy answers to chat prompts, in batches."""
+"""Answers to chat prompts, in batches."""
 
 from __future__ import annotations
 
@@ -11,8 +11,17 @@ Messages = Sequence[Mapping[str, str]]
 _BATCH_ROWS = 40
 
 
-def generate(lm: LanguageModel, prompts: Sequence[Messages], max_new_tokens: int, progress: Progress) -> list[str]:
-    """The most likely answer, token by token, to each conversation under the model's own chat template.
+def generate(
+    lm: LanguageModel,
+    prompts: Sequence[Messages],
+    max_new_tokens: int,
+    progress: Progress,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> list[str]:
+    """An answer to each conversation under the model's own chat template.
+
+    At temperature 0 it is the most likely one, token by token. Above, each token is drawn from all, by `seed`.
 
     Prompts are padded on the left to the longest of their batch; masked attention and shifted positions make that as
     if each stood alone.
@@ -21,8 +30,11 @@ def generate(lm: LanguageModel, prompts: Sequence[Messages], max_new_tokens: int
     from transformers import GenerationConfig
 
     config = GenerationConfig(
-        max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=lm.ends, pad_token_id=lm.ends[0]
+        max_new_tokens=max_new_tokens, do_sample=temperature > 0, eos_token_id=lm.ends, pad_token_id=lm.ends[0]
     )
+    if temperature:
+        config.update(temperature=temperature, top_k=0, top_p=1.0)
+        torch.manual_seed(seed)
     renderer = ChatRenderer.from_transformers(lm.tokenizer)
     encoded = [renderer.prompt(messages) for messages in prompts]
     order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))

@@ -14,7 +14,7 @@ with the same prompts as later.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lib.judge.control import GOLD, TRUNCATED, WORSE, Question
@@ -45,25 +45,34 @@ class Verdicts:
 def ask(judge: Judge, questions: Sequence[Question], with_reference: bool, progress: Progress) -> list[Verdicts]:
     """Every verdict on the control set; a question that the budget does not reach has none."""
     answers = [(question, name) for question in questions for name in question.answers]
-    pairs = [(question, name) for question, name in answers if name != GOLD]
-
-    def reference(question: Question) -> str | None:
-        return question.answers[GOLD] if with_reference else None
-
-    cases = (Case(question.question, reference(question), question.answers[name]) for question, name in answers)
-    compared = (
-        Pair(question.question, reference(question), question.answers[GOLD], question.answers[name])
-        for question, name in pairs
+    cases = (
+        Case(question.question, _reference(question, with_reference), question.answers[name])
+        for question, name in answers
     )
     grades: dict[str, dict[str, float | None]] = {}
     graded = progress(judge.grades(cases), len(answers), " control grades")
     for (question, name), grade in zip(answers, graded, strict=False):
         grades.setdefault(question.id, {})[name] = grade
+    compared = compare(judge, questions, with_reference, progress)
+    return [replace(one, grades=grades.get(one.question.id, {})) for one in compared]
+
+
+def compare(judge: Judge, questions: Sequence[Question], with_reference: bool, progress: Progress) -> list[Verdicts]:
+    """The preferences alone, which need no grades."""
+    pairs = [(question, name) for question in questions for name in question.answers if name != GOLD]
+    compared = (
+        Pair(question.question, _reference(question, with_reference), question.answers[GOLD], question.answers[name])
+        for question, name in pairs
+    )
     preferences: dict[str, dict[str, Preference | None]] = {}
     found = progress(judge.preferences(compared), len(pairs), " control pairs")
     for (question, name), preference in zip(pairs, found, strict=False):
         preferences.setdefault(question.id, {})[name] = preference
-    return [Verdicts(question, grades.get(question.id, {}), preferences.get(question.id, {})) for question in questions]
+    return [Verdicts(question, {}, preferences.get(question.id, {})) for question in questions]
+
+
+def _reference(question: Question, with_reference: bool) -> str | None:
+    return question.answers[GOLD] if with_reference else None
 
 
 def _over(verdicts: Sequence[Verdicts], trials: Callable[[Verdicts], Iterator[float | None]]) -> Interval:

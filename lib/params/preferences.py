@@ -18,14 +18,22 @@ class Answers(Section):
     max_new_tokens: Positive
 
 
+class Sampled(Section):
+    kinds: Annotated[list[Name], Field(min_length=1)]
+    tasks: Positive
+    max_new_tokens: Positive
+    temperature: Annotated[float, Field(gt=0, le=2)]
+
+
 class Preferences(Section):
     model_config = ConfigDict(serialize_by_alias=True)
 
     # Called `from` in params.yaml, a word that Python keeps for itself.
-    origin: Annotated[Literal["files", "answers"] | None, Field(alias="from")]
+    origin: Annotated[Literal["files", "answers", "judge"] | None, Field(alias="from")]
     limit: Positive | None
     val: Rate
     answers: Answers
+    judge: Sampled
 
 
 class Prefer(Tuning):

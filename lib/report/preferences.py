@@ -12,6 +12,7 @@ from lib.report.results import Results
 _FROM = {
     "files": "the files of data/pairs",
     "answers": "the right answers to training tasks and the model's own wrong ones",
+    "judge": "the model's answers to training tasks, of two each the one first that the judge preferred",
 }
 
 
@@ -48,6 +49,14 @@ def preferences(results: Results) -> Section:
             Note(
                 f"{pairs['rows']:,} rows from {_FROM[pairs['from']]}: {pairs['train']:,} pairs to train on, "
                 f"{pairs['val']:,} held out; rejected: {rejected or 'none'}."
+            )
+        )
+    if judge := pairs.get("judge"):
+        right = judge["accuracy"]
+        blocks.append(
+            Note(
+                f"The judge is {judge['identity']}. Of two answers to a training question of which the better one is "
+                f"known, it preferred that one in {right['value']:.0%} ({right['low']:.0%} to {right['high']:.0%})."
             )
         )
     return Section("preferences", "What it learnt to prefer", blocks)

@@ -303,6 +303,17 @@ def test_preference_tuning_shows_its_curves(tmp_path: Path) -> None:
     assert [figure.svg.count('aria-roledescription="line mark"') for figure in curves.figures] == [1, 3]
 
 
+def test_a_judge_that_made_the_pairs_is_shown_with_its_error(tmp_path: Path) -> None:
+    write_repository(tmp_path)
+    judge = {"identity": "m at x", "accuracy": {"value": 0.83, "low": 0.74, "high": 0.9}, "stopped": None}
+    pairs = {"from": "judge", "rows": 100, "train": 80, "val": 10, "rejected": {"draw": 10}, "judge": judge}
+    write_json(tmp_path / "reports/preferences/metrics.json", {"preferences": pairs})
+    page = build(tmp_path)
+    assert "of two each the one first that the judge preferred: 80 pairs to train on, 10 held out" in page.text
+    assert "The judge is m at x. Of two answers" in page.text
+    assert "it preferred that one in 83% (74% to 90%)." in page.text
+
+
 def test_the_data_card_is_one_for_the_hub(tmp_path: Path) -> None:
     write_repository(tmp_path)
     build(tmp_path)
