@@ -45,16 +45,20 @@ def make_pairs(count: int = 24) -> list[Pair]:
     return found
 
 
-@pytest.fixture
-def model() -> PeftModel:
+def make_model(tied: bool = False) -> PeftModel:
     torch.manual_seed(0)
     config = Qwen3Config(
         vocab_size=VOCAB, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
-        head_dim=16, intermediate_size=48, max_position_embeddings=32, tie_word_embeddings=False,
+        head_dim=16, intermediate_size=48, max_position_embeddings=32, tie_word_embeddings=tied,
     )  # fmt: skip
     return add_adapter(
         Qwen3ForCausalLM(config), SimpleNamespace(rank=4, alpha=8, dropout=0.0, dora=False, rslora=False), seed=1
     )
+
+
+@pytest.fixture
+def model() -> PeftModel:
+    return make_model()
 
 
 def move(model: PeftModel) -> None:
