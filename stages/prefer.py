@@ -36,7 +36,6 @@ def main(run: Run) -> None:
     from lib.trainers.engine import TorchEngine
     from lib.trainers.live import Meter
     from lib.trainers.loop import Task, Trainer
-    from lib.trainers.objectives import sees_neighbours
     from lib.trainers.optimizers import for_finetuning, remarks, resolve
     from lib.trainers.pairs import Pairs, read_pairs
     from lib.trainers.preferences import Preference
@@ -48,11 +47,6 @@ def main(run: Run) -> None:
     # The pairs, in the model's own tokens
     renderer = ChatRenderer.from_folder(sft)
     model = bases.load(sft)
-    if sees_neighbours(model):
-        raise SmeltError(
-            "models/sft is of a kind that sees its neighbour in a packed row, and the answers of a pair share one; set "
-            "preferences.from to null for this base"
-        )
     longest = model.config.max_position_embeddings
     (train, too_long), (val, val_too_long) = (
         read_pairs(data / f"{split}.jsonl", renderer.encode, longest) for split in ("train", "val")
@@ -71,6 +65,8 @@ def main(run: Run) -> None:
         lora.quantise(model, backend.device, torch.bfloat16 if bf16 else torch.float32)
     if settings.method != "full":
         model = lora.add_adapter(model, settings, seed)
+    if settings.method == "qlora":
+        model.to(backend.device)  # where its quantised layers are already
     trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     run.log(
         f"{settings.loss}: {trainable:,} trainable parameters, {len(train)} pairs ({too_long} too long), {steps} steps"

@@ -64,29 +64,6 @@ class NextToken(nn.Module):
         )
 
 
-@torch.no_grad()
-def sees_neighbours(model: nn.Module) -> bool:
-    """Whether a transformers model lets a document see its neighbour in a packed row.
-
-    transformers masks attention where positions begin again; models with states that run along the row (Mamba, linear
-    attention, convolutions) or with a mask of their own do not, nor does flash attention on several rows at once.
-    Tried out: with another neighbour, a document keeps its logits, or it does not.
-    """
-    was_training = model.training
-    model.eval()
-    device = next(model.parameters()).device
-    one, other, document = (
-        torch.tensor([[1, 2, 3, 4, 5, 6]]),
-        torch.tensor([[7, 9, 8, 11, 10, 2]]),
-        torch.tensor([[4, 3, 6]]),
-    )
-    rows_BT = torch.cat([torch.cat([one, document], 1), torch.cat([other, document], 1)]).to(device)
-    documents_BT = torch.tensor([[0] * 6 + [1] * 3] * 2, device=device)
-    logits_BTV = model(input_ids=rows_BT, position_ids=positions(documents_BT), use_cache=False).logits.float()
-    model.train(was_training)
-    return not torch.allclose(logits_BTV[0, 6:], logits_BTV[1, 6:], rtol=1e-4, atol=1e-4)
-
-
 class Chat(nn.Module):
     """Next-token prediction by a transformers model, or a peft model around one, on packed conversations.
 

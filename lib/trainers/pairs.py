@@ -1,7 +1,7 @@
 """Pairs of answers to one prompt, one better than the other, as rows that the loop trains on.
 
 A pair is two documents of one row, the chosen answer's conversation and after it the rejected one's, so that a batch
-may be cut between any two rows. Documents do not see each other (see objectives.py), and a row holds what pairs fit.
+may be cut between any two rows. Documents do not see each other (preferences.py), and a row holds what pairs fit.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ from lib.params.preferences import PreferenceLoss
 from lib.trainers.engine import TorchEngine
 from lib.trainers.live import Row
 from lib.trainers.loader import IGNORED
-from lib.trainers.objectives import positions
+from lib.trainers.objectives import apart
+from lib.trainers.packed import trunk
 from lib.trainers.pairs import PairBatch
 
 _SURE = -1e-6  # a log-probability that is taken for 0: its odds are infinite
@@ -72,29 +73,35 @@ def compare(
 
 
 class Preference(nn.Module):
-    """The summed loss of pairs, by a transformers model or a peft model around one."""
+    """The summed loss of pairs, by a transformers model or a peft model around one.
+
+    Packed without padding where the model's attention allows it (lib/trainers/packed.py), else each conversation in a
+    row of its own.
+    """
 
     def __init__(self, model: nn.Module, loss: PreferenceLoss, beta: float) -> None:
         super().__init__()
         self.model, self._loss, self._beta = model, loss, beta
+        self._trunk = trunk(self._causal)
+
+    @property
+    def _causal(self) -> nn.Module:
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
 
     def forward(self, inputs_BT: Tensor, labels_BT: Tensor, documents_BT: Tensor, reference_BT: Tensor) -> Tensor:
-        found_N = self._log_probabilities(inputs_BT, labels_BT, documents_BT)
+        found_N = self.log_probabilities(inputs_BT, labels_BT, documents_BT)
         return compare(found_N, labels_BT, documents_BT, reference_BT, self._loss, self._beta).loss.sum()
 
     def log_probabilities(self, inputs_BT: Tensor, labels_BT: Tensor, documents_BT: Tensor) -> Tensor:
         """Of each label, row after row, (N,), in nats."""
-        return self._log_probabilities(inputs_BT, labels_BT, documents_BT)
-
-    def _log_probabilities(self, inputs_BT: Tensor, labels_BT: Tensor, documents_BT: Tensor) -> Tensor:
-        causal = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
-        # Where positions begin again, transformers masks attention to what is before.
-        x_BTD = causal.model(
-            input_ids=inputs_BT, position_ids=positions(documents_BT), use_cache=False
-        ).last_hidden_state
-        keep_BT = labels_BT != IGNORED
-        logits_NV = causal.lm_head(x_BTD[keep_BT])
-        return -F.cross_entropy(logits_NV.float(), labels_BT[keep_BT], reduction="none")
+        if self._trunk is not None:
+            states, labels = self._trunk(inputs_BT, labels_BT, documents_BT)
+        else:
+            inputs, labels = apart(inputs_BT, labels_BT, documents_BT)
+            states = self._causal.model(input_ids=inputs, use_cache=False).last_hidden_state
+        keep = labels != IGNORED
+        logits_NV = self._causal.get_output_embeddings()(states[keep])
+        return -F.cross_entropy(logits_NV.float(), labels[keep], reduction="none")
 
     def measure(self, engine: TorchEngine, batch: PairBatch) -> Row:
         """Means over the pairs of a batch, without gradient: the loss, how often the chosen answer has the higher

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from peft import PeftModel
-from transformers import AutoConfig, AutoModelForCausalLM, Qwen3Config
+from transformers import AutoModelForCausalLM, Qwen3Config
 
 from lib.backends.precision import Precision
 from lib.params.load import read_yaml
@@ -18,7 +18,7 @@ from lib.params.training import Finetune
 from lib.trainers.engine import TorchEngine
 from lib.trainers.loader import IGNORED, Conversations
 from lib.trainers.lora import add_adapter
-from lib.trainers.objectives import Chat, positions, sees_neighbours
+from lib.trainers.objectives import Chat, positions
 from lib.trainers.optimizers import for_finetuning, set_rates
 from tests.trainers.test_loop import CPU, SETTINGS
 from tests.workspace import ROOT
@@ -74,57 +74,6 @@ def test_packed_conversations_do_not_see_each_other(model: PeftModel) -> None:
     before = loss(*range(6)) - loss(1)
     encoded[1] = (encoded[1][0][::-1], encoded[1][1])
     assert loss(*range(6)) - loss(1) == pytest.approx(before, rel=1e-5)
-
-
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("kind", ["qwen3", "llama", "mistral"])
-def test_another_neighbour_leaves_a_packed_conversations_logits_as_they_are(kind: str, attention: str) -> None:
-    """What preference tuning rests on, for the masks that transformers makes: also of sliding windows."""
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(
-        kind, vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
-        head_dim=16, intermediate_size=48, max_position_embeddings=32, attn_implementation=attention,
-        **({"sliding_window": 5} if kind == "mistral" else {}),
-    )  # fmt: skip
-    model = AutoModelForCausalLM.from_config(config).eval()
-    tokens = torch.randint(0, 64, (2, 20))
-    tokens[1, 11:] = tokens[0, 11:]
-    documents = torch.tensor([[0] * 11 + [1] * 9] * 2)
-    with torch.no_grad():
-        logits = model(input_ids=tokens, position_ids=positions(documents), use_cache=False).logits
-        alone = model(input_ids=tokens[:1, 11:], use_cache=False).logits
-        without = model(input_ids=tokens, use_cache=False).logits
-    torch.testing.assert_close(logits[1, 11:], logits[0, 11:])
-    torch.testing.assert_close(logits[0, 11:], alone[0], rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(without[1, 11:], without[0, 11:], atol=1e-3)
-    assert not sees_neighbours(model)
-
-
-def test_a_model_that_would_see_its_neighbour_is_found_out() -> None:
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(
-        "mamba",
-        vocab_size=64,
-        hidden_size=32,
-        num_hidden_layers=1,
-        state_size=4,
-        intermediate_size=64,
-        time_step_rank=2,
-    )
-    model = AutoModelForCausalLM.from_config(config).train()
-
-    class WithoutPositions(torch.nn.Module):
-        """Mamba has no positions to be told."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, input_ids: torch.Tensor, position_ids: torch.Tensor, use_cache: bool) -> object:
-            return self.model(input_ids=input_ids, use_cache=use_cache)
-
-    assert sees_neighbours(WithoutPositions())
-    assert model.training
 
 
 def test_positions_begin_again_with_each_document() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import MistralConfig, MistralForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from lib.trainers.engine import TorchEngine
 from lib.trainers.live import Meter
@@ -117,6 +117,37 @@ def test_the_loss_of_dpo_is_the_one_worked_out_by_hand(model: PeftModel, tmp_pat
     assert measured["margin"] == pytest.approx(np.mean([margin for _, margin in expected]), abs=1e-4)
     assert measured["accuracy"] == pytest.approx(np.mean([margin > 0 for _, margin in expected]))
     assert measured["chosen"] - measured["rejected"] == pytest.approx(measured["margin"], abs=1e-5)
+
+
+def test_packed_it_is_the_same_as_each_conversation_alone(model: PeftModel) -> None:
+    raw = make_pairs()
+    move(model)
+    pairs = Pairs(raw, 0)
+    pairs.reference = [np.full(pair.answers, -3.0, np.float32) for pair in raw]
+    batch = [torch.from_numpy(part) for part in pairs.rows(np.arange(24))]
+    packed, alone = Preference(model, "dpo", 0.5), Preference(model, "dpo", 0.5)
+    assert packed._trunk is not None
+    alone._trunk = None
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    losses = [objective(*batch) for objective in (packed, alone)]
+    torch.testing.assert_close(*losses, rtol=1e-5, atol=1e-5)
+    for one, other in zip(*(torch.autograd.grad(loss, trained) for loss in losses), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_a_model_that_sees_a_window_is_given_each_conversation_alone() -> None:
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=VOCAB, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+        intermediate_size=48, max_position_embeddings=32, sliding_window=4,
+    )  # fmt: skip
+    windowed, raw = MistralForCausalLM(config).eval(), make_pairs()
+    pairs, objective = Pairs(raw, 0), Preference(windowed, "dpo", 0.5)
+    assert objective._trunk is None
+    found = objective.log_probabilities(*map(torch.from_numpy, pairs.rows(np.arange(24))[:3]))
+    order = pairs.in_order(np.arange(24))
+    expected = np.concatenate([by_hand(windowed, *side) for number in order for side in raw[number]])
+    np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_the_loss_of_orpo_is_the_one_worked_out_by_hand(model: PeftModel) -> None:
