@@ -74,8 +74,8 @@ class ChatRenderer:
         try:
             renderer = cls(
                 (folder / "tokenizer.json").read_text(encoding="utf-8"),
-                _template_of(folder, config),
-                _variables(_read_json(folder / "special_tokens_map.json") | config),
+                template_of(folder, config),
+                token_names(_read_json(folder / "special_tokens_map.json") | config),
             )
             assert renderer.template.ends  # raises where answers have none
             return renderer
@@ -161,7 +161,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def _template_of(folder: Path, config: dict[str, Any]) -> str | None:
+def template_of(folder: Path, config: dict[str, Any]) -> str | None:
     """In a file of its own, as in newer directories, or in the configuration, where there may be several by name."""
     path = folder / "chat_template.jinja"
     if path.exists():
@@ -172,7 +172,7 @@ def _template_of(folder: Path, config: dict[str, Any]) -> str | None:
     return template
 
 
-def _variables(config: dict[str, Any]) -> dict[str, str]:
+def token_names(config: dict[str, Any]) -> dict[str, str]:
     """`bos_token`, `eos_token` and the like: texts, or objects that have it as their content."""
     found = {key: value.get("content") if isinstance(value, dict) else value for key, value in config.items()}
     return {key: value for key, value in found.items() if key.endswith("_token") and isinstance(value, str)}

@@ -32,6 +32,7 @@ DEFUSED = "\ufdd0"
 _NONCHARACTERS = re.compile(f"[{DEFUSED}{OPENED}{CLOSED}]")
 _FAILURES = (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # of a program
 _TAGS = re.compile(f"[{OPENED}{CLOSED}]")
+_MARKER = re.compile(r"<\|[^|<>\s]+\|>")  # what templates call their special tokens
 _PROBE = [
     {"role": "user", "content": "Qone"},
     {"role": "assistant", "content": "Aone"},
@@ -64,6 +65,7 @@ class ChatTemplate:
 
     Attributes:
         reserved: the names that no message can spell: special tokens, and others by which the template marks turns.
+        missing: what the template writes that looks like a special token, and is no token of the tokenizer.
 
     Raises:
         SmeltError: it is no Jinja, or it cannot render a plain conversation.
@@ -76,10 +78,11 @@ class ChatTemplate:
             self._names = _alternatives(names)
             shown = self._write(_PROBE[:3], prompts=False)
         except _FAILURES as error:
-            raise SmeltError(f"the chat template cannot be used: {error}") from None
+            raise SmeltError(f"the chat template cannot be used: {error}") from error
         # Special tokens are never text. Others (<think>, line breaks) may be, unless they are what marks the turns.
         marks = {name for name in self._names.findall(shown) if re.search(r"\w", name)}
         self.reserved = sorted(name for name, special in names.items() if special or name in marks)
+        self.missing = sorted({name for name in _MARKER.findall(shown) if name not in names})
         self._names = _alternatives(self.reserved)
         self._defused = {DEFUSED + name[1:]: name for name in self.reserved}
         self._restores = _alternatives(self._defused)

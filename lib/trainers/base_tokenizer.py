@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,8 @@ from tokenizers import Tokenizer
 from lib.model.gguf_tokenizer import read_gguf_tokenizer
 from lib.pipeline.errors import SmeltError
 from lib.tokenizer.chat_template import CHAT_TEMPLATE
+from lib.tokenizer.rendering import ChatRenderer, template_of, token_names
 from lib.trainers import bases
-from lib.trainers.libraries import PreTrainedTokenizerFast
-
-_MARKER = re.compile(r"<\|[^|<>\s]+\|>")  # what templates call their special tokens
-_ANSWER = "\uf8ff"  # a private-use character: no template writes it
 
 
 def write(base: Path, folder: Path) -> str:
@@ -36,7 +32,6 @@ def write(base: Path, folder: Path) -> str:
         text, config = _from_gguf(base, source["gguf_file"])
     else:
         text, config = _from_directory(base)
-    config.setdefault("chat_template", None)
     own = bool(config["chat_template"])
     if not own:
         config["chat_template"] = CHAT_TEMPLATE
@@ -63,11 +58,7 @@ def _from_directory(base: Path) -> tuple[str, dict[str, Any]]:
     for name in ("bos_token", "eos_token", "pad_token", "unk_token"):
         if isinstance(config.get(name), dict):
             config[name] = config[name]["content"]
-    if (base / "chat_template.jinja").is_file():
-        config["chat_template"] = (base / "chat_template.jinja").read_text(encoding="utf-8")
-    if isinstance(config.get("chat_template"), list):  # several, by name
-        named = {entry["name"]: entry["template"] for entry in config["chat_template"]}
-        config["chat_template"] = named.get("default")
+    config["chat_template"] = template_of(base, config)
     return (base / "tokenizer.json").read_text(encoding="utf-8"), config
 
 
@@ -84,31 +75,20 @@ def _from_gguf(base: Path, file: str) -> tuple[str, dict[str, Any]]:
 
 def _end_of_turn(base: Path, text: str, config: dict[str, Any], own: bool) -> str:
     """The token that ends a turn, after a check that all tokens of the template are in the tokenizer."""
-    tokenizer = Tokenizer.from_str(text)
-    added = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     shown = "its chat template" if own else "ChatML, the template for a base that brings none,"
     try:
-        rendered = PreTrainedTokenizerFast(
-            tokenizer_object=tokenizer, bos_token=config.get("bos_token"), eos_token=config.get("eos_token")
-        ).apply_chat_template(
-            [{"role": "user", "content": "?"}, {"role": "assistant", "content": _ANSWER}],
-            chat_template=config["chat_template"],
-            tokenize=False,
-        )
-    except Exception as error:  # Jinja's, of any kind
-        raise SmeltError(f"finetune.base: {base}: {shown} cannot be rendered: {error}") from None
-    if missing := sorted({name for name in _MARKER.findall(rendered) if name not in added}):
+        template = ChatRenderer(text, config["chat_template"], token_names(config)).template
+    except SmeltError as error:
+        raise SmeltError(f"finetune.base: {base}: {shown} cannot be rendered: {error.__cause__}") from None
+    if template.missing:
         raise SmeltError(
-            f"finetune.base: {base}: {shown} uses {', '.join(missing)}, which its tokenizer does not have as one "
-            f"token. Choose an instruction-tuned base, or one whose tokenizer has them"
+            f"finetune.base: {base}: {shown} uses {', '.join(template.missing)}, which its tokenizer does not have as "
+            f"one token. Choose an instruction-tuned base, or one whose tokenizer has them"
         )
-    rest = rendered.rpartition(_ANSWER)[2].lstrip()
-    if ends := sorted((name for name in added if rest.startswith(name)), key=len):
-        return ends[-1]
-    raise SmeltError(
-        f"finetune.base: {base}: {shown} ends an answer with {rest[:20]!r}, which is no special token of its "
-        f"tokenizer: the model could not learn to stop"
-    )
+    try:
+        return template.ends[0]
+    except SmeltError as error:
+        raise SmeltError(f"finetune.base: {base}: {error}") from None
 
 
 def write_generation(base: Path, folder: Path) -> None:
