@@ -262,8 +262,8 @@ def compare(case: Case, bursts: int) -> None:
     for side in sides[1:]:
         apart = np.abs(np.array(side.losses) / np.array(sides[0].losses) - 1)
         print(
-            f"loss beside {side.name}, over {len(apart)} steps: {apart.mean():.1e} apart on average, "
-            f"{apart.max():.1e} at most"
+            f"loss beside {side.name}, over {len(apart)} steps: {apart[0]:.1e} apart at first, before any update, "
+            f"{apart.mean():.1e} on average, {apart.max():.1e} at most"
         )
 
 
