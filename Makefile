@@ -1,7 +1,7 @@
 # `make` lists the targets. Each one that needs Python makes .venv first and works by itself.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check bench-data bench-scale bench-kills bench-train bench-finetune bench-quality bench-evaluation bench exp queue preset align pin crawl chat adapters licences lineage push pull unlock graph clean
+.PHONY: help setup repro test check bench-data bench-scale bench-kills bench-train bench-finetune bench-quality bench-evaluation bench exp queue preset align pin crawl chat adapters licences lineage push-hub serve-vllm push pull unlock graph clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -105,6 +105,13 @@ licences: setup ## print the licence of every source, and whether it may be trai
 
 lineage: setup ## say what made a file: make lineage MODEL=models/export/gguf/smelt-tiny-Q8_0.gguf
 	@$(BIN)/python -m lib.lineage $(MODEL) $(ARGS)
+
+push-hub: setup ## upload an export to a private repository of a hub: make push-hub REPO=me/model [MODEL=models/export/gguf]
+	@test -n "$(REPO)" || { echo "Say where to: make push-hub REPO=me/model, with a token in HF_TOKEN"; exit 1; }
+	@$(BIN)/python -m lib.push "$(REPO)" $(MODEL)
+
+serve-vllm: setup ## serve models/export/hf with vLLM, which is installed apart (see lib/vllm.py) [PORT=8000]
+	@$(BIN)/python -m lib.vllm $(if $(PORT),--port $(PORT)) $(ARGS)
 
 push: setup ## send models, data and reports to the DVC remote
 	$(BIN)/dvc push

@@ -234,9 +234,10 @@ def find_weights(model: Path) -> Path:
         return model
     if not model.is_dir():
         raise SmeltError(f"{model} does not exist; exports are in models/export after `dvc repro`")
-    inside = [*sorted(model.glob("*.safetensors")), *sorted(model.glob("*.gguf"))]
+    # Of some formats the weights lie a folder below.
+    inside = [file for kind in ("safetensors", "gguf", "onnx") for file in sorted(model.glob(f"**/*.{kind}"))]
     if not inside:
-        raise SmeltError(f"{model} has no .gguf or .safetensors file")
+        raise SmeltError(f"{model} has no .gguf, .safetensors or .onnx file")
     return inside[0]
 
 

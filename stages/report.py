@@ -12,6 +12,7 @@ from lib.report import (
     data_card,
     documents,
     evaluation,
+    exports,
     forgetting,
     judging,
     lineage,
@@ -77,7 +78,7 @@ def main(run: Run) -> None:
         synthetic.synthetic(results),
         judging.contamination(results),
         cost.cost(runs),
-        cost.products(results),
+        exports.exports(results),
         lineage.lineage(results, sources, params, runs, lineage.origin(run.root)),
     ]
 

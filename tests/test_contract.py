@@ -39,7 +39,7 @@ ARROWS = {
     "trainers": {"model", "backends", "tokenizer"},
     "evals": {"model", "backends", "rag", "text", "tokenizer", "completion"},
     "judge": {"evals", "completion"},
-    "export": {"model"},
+    "export": {"model", "evals", "text", "tokenizer"},
     "rag": {"text"},
     "serve": {"rag", "completion"},
     "report": {"evals"},

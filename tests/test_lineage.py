@@ -228,8 +228,8 @@ def test_command(repository: Path, commits: list[str]) -> None:
     ("arguments", "words"),
     [
         (["models/export/nothing.gguf"], "does not exist"),
-        (["data/mix"], "has no .gguf or .safetensors file"),
-        (["dvc.yaml"], "neither a GGUF nor a safetensors file"),
+        (["data/mix"], "has no .gguf, .safetensors or .onnx file"),
+        (["dvc.yaml"], "neither a GGUF nor a safetensors nor an ONNX file"),
     ],
 )
 def test_errors_are_one_line(arguments: list[str], words: str, repository: Path) -> None:

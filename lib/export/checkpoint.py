@@ -8,9 +8,10 @@ https://huggingface.co/docs/safetensors#format
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from gguf import GGMLQuantizationType
@@ -30,23 +31,75 @@ _LARGEST: dict[Dtype, float] = {
 
 
 class Checkpoint:
-    """The tensors of one safetensors file, by name."""
+    """The tensors of a model's safetensors files, by name: one file, or the shards of one.
 
-    def __init__(self, path: Path) -> None:
-        with path.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            header = json.loads(stream.read(length))
-        self.path = path
-        self._entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-        self._data = np.memmap(path, np.uint8, mode="r", offset=8 + length)
+    Raises:
+        SmeltError: no file is given, or one is not whole, or two have a tensor of the same name.
+    """
+
+    def __init__(self, *paths: Path) -> None:
+        self._entries: dict[str, tuple[Path, dict[str, Any]]] = {}
+        self._data: dict[Path, NDArray[np.uint8]] = {}
+        for path in paths:
+            self._open(path)
+
+    @classmethod
+    def of_model(cls, folder: Path) -> Checkpoint:
+        """The weights of the Hugging Face directory `folder`.
+
+        Raises:
+            SmeltError: as above, or there are none.
+        """
+        files = sorted(folder.glob("*.safetensors"))
+        if not files:
+            raise SmeltError(
+                f"{folder} is a model directory without weights: it has no .safetensors file. Run `dvc repro prefer`, "
+                f"or `make pull` where others made it"
+            )
+        return cls(*files)
+
+    def _open(self, path: Path) -> None:
+        try:
+            with path.open("rb") as stream:
+                length = int.from_bytes(stream.read(8), "little")
+                header = json.loads(stream.read(min(length, path.stat().st_size)))
+            entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+            end = 8 + length + max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            raise SmeltError(f"{path} is not a whole safetensors file ({error}); make or download it again") from None
+        if path.stat().st_size != end:
+            raise SmeltError(
+                f"{path} is not a whole safetensors file: it has {path.stat().st_size:,} bytes of {end:,}; make or "
+                f"download it again"
+            )
+        if twice := sorted(entries.keys() & self._entries.keys()):
+            raise SmeltError(
+                f"{path} and {self._entries[twice[0]][0]} both have a tensor {twice[0]}; remove the stray one"
+            )
+        self._entries |= {name: (path, entry) for name, entry in entries.items()}
+        self._data[path] = np.memmap(path, np.uint8, mode="r", offset=8 + length)
 
     @property
     def names(self) -> list[str]:
         """Sorted, so that what is written from them does not depend on how this file was written."""
         return sorted(self._entries)
 
+    def where(self, name: str) -> Path:
+        """The file that has the tensor."""
+        return self._entries[name][0]
+
     def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self._entries[name]["shape"])
+        return tuple(self._entries[name][1]["shape"])
+
+    def code(self, name: str) -> str:
+        """safetensors' name of the type that it is stored in."""
+        return self._entries[name][1]["dtype"]
+
+    def raw(self, name: str) -> NDArray[np.uint8]:
+        """The bytes of one tensor."""
+        path, entry = self._entries[name]
+        begin, end = entry["data_offsets"]
+        return self._data[path][begin:end]
 
     def read(self, name: str) -> NDArray[np.float32]:
         """One tensor.
@@ -54,17 +107,13 @@ class Checkpoint:
         Raises:
             SmeltError: it is not of a floating-point type that models are stored in.
         """
-        entry = self._entries[name]
-        begin, end = entry["data_offsets"]
-        raw = self._data[begin:end]
-        if entry["dtype"] == "BF16":
+        code, raw = self.code(name), self.raw(name)
+        if code == "BF16":
             values = dequantize(raw, GGMLQuantizationType.BF16)
-        elif entry["dtype"] in ("F32", "F16"):
-            values = raw.view(np.dtype("<f4" if entry["dtype"] == "F32" else "<f2"))
+        elif code in ("F32", "F16"):
+            values = raw.view(np.dtype("<f4" if code == "F32" else "<f2"))
         else:
-            raise SmeltError(
-                f"{self.path}: tensor {name} is stored as {entry['dtype']}; export reads F32, F16 and BF16"
-            )
+            raise SmeltError(f"{self.where(name)}: tensor {name} is stored as {code}; export reads F32, F16 and BF16")
         return values.astype(np.float32, copy=False).reshape(self.shape(name))
 
 
@@ -85,16 +134,36 @@ def encode(name: str, values: NDArray[np.float32], dtype: Dtype) -> NDArray:
 
 def write(source: Checkpoint, path: Path, dtype: Dtype, metadata: Mapping[str, str]) -> None:
     """Write `source` as a safetensors file of `dtype` with `metadata` in its header: equal inputs, equal bytes."""
+    sizes = {name: math.prod(source.shape(name)) * _BYTES[dtype] for name in source.names}
+    with path.open("wb") as stream:
+        _write_header(
+            stream, {name: (_CODES[dtype], source.shape(name), sizes[name]) for name in source.names}, metadata
+        )
+        for name in source.names:
+            stream.write(encode(name, source.read(name), dtype).tobytes())
+
+
+def relabel(source: Checkpoint, path: Path, metadata: Mapping[str, str]) -> None:
+    """Write the tensors of `source` as they are, whatever their type, with `metadata` in place of theirs."""
+    with path.open("wb") as stream:
+        _write_header(
+            stream,
+            {name: (source.code(name), source.shape(name), source.raw(name).size) for name in source.names},
+            metadata,
+        )
+        for name in source.names:
+            stream.write(source.raw(name).tobytes())
+
+
+def _write_header(
+    stream: BinaryIO, tensors: Mapping[str, tuple[str, tuple[int, ...], int]], metadata: Mapping[str, str]
+) -> None:
+    """The length and the JSON of a file with `tensors`: safetensors' type, shape and bytes by name, in file order."""
     header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
     offset = 0
-    for name in source.names:
-        shape = source.shape(name)
-        size = int(np.prod(shape)) * _BYTES[dtype]
-        header[name] = {"dtype": _CODES[dtype], "shape": list(shape), "data_offsets": [offset, offset + size]}
+    for name, (code, shape, size) in tensors.items():
+        header[name] = {"dtype": code, "shape": list(shape), "data_offsets": [offset, offset + size]}
         offset += size
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of 8
-    with path.open("wb") as stream:
-        stream.write(len(text).to_bytes(8, "little") + text)
-        for name in source.names:
-            stream.write(encode(name, source.read(name), dtype).tobytes())
+    stream.write(len(text).to_bytes(8, "little") + text)

@@ -1,4 +1,4 @@
-"""The lineage that travels inside an exported file, as text metadata that GGUF and safetensors both hold.
+"""The lineage that travels inside an exported file, as text metadata that GGUF, safetensors and ONNX all hold.
 
     smelt.fingerprint.data      sha256 over the content hashes of what mix, pretrain, decay and finetune read (without
                                 pretrain and decay where others made the base)
@@ -14,7 +14,7 @@ the commit by the bytes.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,19 +101,17 @@ def _dataset(source: dict[str, Any]) -> str | None:
 
 
 def read(path: Path) -> Lineage:
-    """The lineage inside an exported GGUF or safetensors file.
+    """The lineage inside an exported GGUF, safetensors or ONNX file.
 
     Raises:
-        SmeltError: it is neither, it is not whole, or there is no lineage in it.
+        SmeltError: it is none of them, it is not whole, or there is no lineage in it.
     """
     with path.open("rb") as stream:
         magic = stream.read(4)
+    kind, reader = _reader(path, magic)
     try:
-        metadata = _gguf_metadata(path) if magic == b"GGUF" else _safetensors_metadata(path)
-    except SmeltError:
-        raise
+        metadata = reader(path)
     except Exception as error:  # the readers of damaged files raise whatever they stumble over
-        kind = "GGUF" if magic == b"GGUF" else "safetensors"
         raise SmeltError(f"{path} is not a whole {kind} file ({error}); export or download it again") from None
     fingerprints = {
         key.removeprefix(_FINGERPRINT): value for key, value in metadata.items() if key.startswith(_FINGERPRINT)
@@ -121,6 +119,16 @@ def read(path: Path) -> Lineage:
     if not fingerprints:
         raise SmeltError(f"{path} has no Smelt lineage inside: it was not made by `dvc repro export`")
     return Lineage(fingerprints, json.loads(metadata[_SOURCES]), json.loads(metadata[_PARAMS]))
+
+
+def _reader(path: Path, magic: bytes) -> tuple[str, Callable[[Path], dict[str, str]]]:
+    if magic == b"GGUF":
+        return "GGUF", _gguf_metadata
+    if path.suffix == ".safetensors":
+        return "safetensors", _safetensors_metadata
+    if path.suffix == ".onnx":
+        return "ONNX", _onnx_metadata
+    raise SmeltError(f"{path} is neither a GGUF nor a safetensors nor an ONNX file")
 
 
 def _gguf_metadata(path: Path) -> dict[str, str]:
@@ -133,7 +141,14 @@ def _gguf_metadata(path: Path) -> dict[str, str]:
 def _safetensors_metadata(path: Path) -> dict[str, str]:
     from safetensors import safe_open
 
-    if path.suffix != ".safetensors":
-        raise SmeltError(f"{path} is neither a GGUF nor a safetensors file")
     with safe_open(path, framework="numpy") as file:
         return file.metadata() or {}
+
+
+def _onnx_metadata(path: Path) -> dict[str, str]:
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    if not model.graph.node:
+        raise ValueError("it has no graph")
+    return {entry.key: entry.value for entry in model.metadata_props}

@@ -50,18 +50,66 @@ class Evaluate(Section):
         return self
 
 
+Dtype = Literal["float32", "float16", "bfloat16"]
+
+
+class Parity(Section):
+    held_out_bytes: NotNegative
+    prompts: NotNegative
+    answer_tokens: Positive
+
+
 class ExportHf(Section):
-    dtype: Literal["float32", "float16", "bfloat16"]
+    dtype: Dtype
+
+
+class ExportAdapter(Section):
+    gguf: bool
+    base: bool
+
+    @model_validator(mode="after")
+    def _base_has_an_adapter(self) -> ExportAdapter:
+        if self.base and not self.gguf:
+            raise ValueError("base is the GGUF file that a GGUF adapter is laid beside: set gguf as well")
+        return self
 
 
 class ExportGguf(Section):
+    dtype: Literal["F16", "BF16"]
     quantisations: list[Literal["Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0"]]
+    calibration_bytes: NotNegative
+
+    @model_validator(mode="after")
+    def _names_each_once(self) -> ExportGguf:
+        if len(set(self.quantisations)) < len(self.quantisations):
+            raise ValueError("quantisations names one twice")
+        return self
+
+
+class ExportOnnx(Section):
+    int8: bool
+
+
+class ExportMlx(Section):
+    bits: Annotated[list[Literal[8, 6, 4, 3, 2]], Field(min_length=1)]
+    group_size: Literal[32, 64, 128]
+    dtype: Dtype
+
+    @model_validator(mode="after")
+    def _names_each_once(self) -> ExportMlx:
+        if len(set(self.bits)) < len(self.bits):
+            raise ValueError("bits names one twice")
+        return self
 
 
 class Export(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    hf: ExportHf
-    gguf: ExportGguf
+    parity: Parity
+    hf: ExportHf | None  # None: not exported
+    adapter: ExportAdapter | None
+    gguf: ExportGguf  # which `make chat` and `make serve` run
+    onnx: ExportOnnx | None
+    mlx: ExportMlx | None
 
 
 class Index(Section):

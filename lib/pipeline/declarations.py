@@ -16,6 +16,7 @@ _TEMPLATE = re.compile(r"\$\{([^}]+)\}")
 # too), so dvc.yaml lists them one by one; `make align` keeps the lists equal to `sources` of params.yaml.
 CHILDREN = {
     "dedup": [("data/clean/{}",)],
+    "export": [("reports/clean/{}/metrics.json",)],
     "report": [
         ("reports/collect/{}/run.json", "reports/collect/{}/metrics.json"),
         ("reports/clean/{}/samples.json", "reports/clean/{}/run.json", "reports/clean/{}/metrics.json"),

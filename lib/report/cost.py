@@ -1,4 +1,4 @@
-"""Sections on what the making cost and what came out of it."""
+"""The section on what the making cost."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Any
 import pandas as pd
 
 from lib.report import charts
-from lib.report.formats import NONE, count, duration, energy, size
+from lib.report.formats import NONE, duration, energy, size
 from lib.report.page import Block, Column, Details, Figure, Note, Section, Table
-from lib.report.results import Results
 
 UNREADABLE = "not readable on this machine"
 HARNESS_FIELDS = {
@@ -24,6 +23,7 @@ HARNESS_FIELDS = {
     "cpu",
     "workers",
     "versions",
+    "variants",  # of an export, which has a section of its own
 }
 
 
@@ -83,17 +83,3 @@ def cost(runs: Sequence[Mapping[str, Any]]) -> Section:
         details.append(Table("What the stages observed of this machine", observed_columns, observed))
     blocks.append(Details("Every run", details))
     return Section("cost", "What it cost", blocks)
-
-
-def products(results: Results) -> Section:
-    """The files that came out."""
-    rows = [["models/export/hf", "Hugging Face directory", size(results.metrics("export", "hf")["bytes"])]]
-    for name, file in results.metrics("export", "gguf")["files"].items():
-        rows.append(["models/export/gguf", f"GGUF {name}", size(file["bytes"])])
-    index = results.metrics("index")
-    passages = (
-        f"{count(index['passages'])} passages of {count(index['documents'])} documents, {index['dimension']} dimensions"
-    )
-    rows.append(["models/index", "retrieval index", passages])
-    columns = [Column("where"), Column("what", numeric=False), Column("size")]
-    return Section("files", "What came out", [Table("Files", columns, rows)])

@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from lib.export.lineage import Lineage, combine
+from lib.export.model_card import About
 from lib.tokenizer.train import save_tokenizer, train_tokenizer
 
 VOCAB_SIZE = 640
@@ -69,6 +70,25 @@ MIXTURE = {
         ("two", 1, "MIT OR BSD-3-Clause"),
     )
 }
+
+
+EVALUATED = {
+    "bits_per_byte": {"overall": {"value": 1.5798, "stderr": 0.0434}, "sources": {}},
+    "commands": {
+        "examples": 100,
+        "service": {"value": 0.48, "stderr": 0.0502},
+        "exact_match": {"value": None, "stderr": None},
+    },
+    "tasks": {"piqa": {"questions": 60, "accuracy": {"value": 0.5333, "stderr": 0.0649}}},
+}
+LANGUAGES = {"manual": {}, "wiki": {"en": 290, "fr": 9, "de": 1}}
+
+
+def about(format: str, **changes: object) -> About:
+    return About(
+        **{"format": format, "evaluation": EVALUATED, "languages": ["en"], "pii": {"wiki": "keep"}, "files": {},
+           "context": 256} | changes
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,7 @@ from tests.export.conftest import MODELS, VOCAB_SIZE
 # largest difference was 0.016 and the root of the mean square 0.003; one wrong tensor makes them several units.
 LARGEST, MEAN_SQUARE = 0.04, 0.01**2
 
+CALIBRATION = torch.randint(4, VOCAB_SIZE, (2, 100), generator=torch.Generator().manual_seed(9)).tolist()
 CHAT = [
     {"role": "system", "content": "Answer with one command."},
     {"role": "user", "content": "  How do I list 12 buckets?\n\nI'd like JSON — s'il te plaît.  "},
@@ -69,7 +70,9 @@ def exports(
     def export(kind: str) -> dict[str, Path]:
         if kind not in made:
             folder = tmp_path_factory.mktemp("gguf") / "out"
-            made[kind] = gguf.export(make_model(kind), folder, "tiny", ["Q8_0", "Q4_K_M"], lineage, 2)
+            made[kind] = gguf.export(
+                make_model(kind), folder, "tiny", "F16", ["Q8_0", "Q4_K_M"], CALIBRATION, lineage, 2
+            )
         return made[kind]
 
     return export
@@ -241,7 +244,7 @@ def test_text_is_cut_as_other_bases_cut_it(cut: str, make_model: Callable, linea
     model = copy(make_model("llama_tied"), tmp_path)
     tokenizer.save(str(model / "tokenizer.json"))
     edit(model / "tokenizer_config.json", bos_token="<|begin|>", eos_token="<|stop|>", pad_token="<|stop|>")
-    path = gguf.export(model, tmp_path / "out", "tiny", [], lineage, 1)["F16"]
+    path = gguf.export(model, tmp_path / "out", "tiny", "F16", [], [], lineage, 1)["F16"]
     read = load(path, vocab_only=True)
     assert read.metadata["tokenizer.ggml.pre"] == cut
     assert read.metadata["tokenizer.ggml.add_bos_token"] == str(cut == "llama-bpe").lower()
@@ -265,7 +268,9 @@ def test_equal_inputs_give_equal_bytes(
     make_model: Callable, exports: Callable, lineage: Lineage, tmp_path: Path
 ) -> None:
     """In another folder and with another number of threads."""
-    again = gguf.export(make_model("qwen3"), tmp_path / "elsewhere", "tiny", ["Q8_0", "Q4_K_M"], lineage, 1)
+    again = gguf.export(
+        make_model("qwen3"), tmp_path / "elsewhere", "tiny", "F16", ["Q8_0", "Q4_K_M"], CALIBRATION, lineage, 1
+    )
     assert {kind: sha256(path) for kind, path in again.items()} == {
         kind: sha256(path) for kind, path in exports("qwen3").items()
     }
@@ -278,7 +283,7 @@ def test_unused_rows_of_the_embedding_are_padding(make_model: Callable, lineage:
         weights[name] = torch.cat([weights[name], torch.zeros(8, 256)])
     save_file(weights, model / "model.safetensors")
     edit(model / "config.json", vocab_size=VOCAB_SIZE + 8)
-    path = gguf.export(model, tmp_path / "out", "tiny", [], lineage, 1)["F16"]
+    path = gguf.export(model, tmp_path / "out", "tiny", "F16", [], [], lineage, 1)["F16"]
     assert load(path, vocab_only=True).n_vocab() == VOCAB_SIZE + 8
 
 
@@ -305,21 +310,21 @@ def test_weights_that_do_not_fit_are_refused(
     weights["model.norm.weight" if value != value else "model.layers.1.mlp.up_proj.weight"].view(-1)[3] = value
     save_file(weights, model / "model.safetensors")
     with pytest.raises(SmeltError, match=words):
-        gguf.export(model, tmp_path / "out", "tiny", [], lineage, 1)
+        gguf.export(model, tmp_path / "out", "tiny", "F16", [], [], lineage, 1)
 
 
 def test_other_models_and_tokenizers_are_refused(make_model: Callable, lineage: Lineage, tmp_path: Path) -> None:
     model = copy(make_model("qwen3"), tmp_path)
     edit(model / "config.json", vocab_size=VOCAB_SIZE - 1)
     with pytest.raises(SmeltError, match=f"ids up to {VOCAB_SIZE - 1}"):
-        gguf.export(model, tmp_path / "small", "tiny", [], lineage, 1)
+        gguf.export(model, tmp_path / "small", "tiny", "F16", [], [], lineage, 1)
     edit(model / "config.json", vocab_size=VOCAB_SIZE, architectures=["GPT2LMHeadModel"])
     with pytest.raises(SmeltError, match="GPT2LMHeadModel"):
-        gguf.export(model, tmp_path / "other", "tiny", [], lineage, 1)
+        gguf.export(model, tmp_path / "other", "tiny", "F16", [], [], lineage, 1)
     edit(model / "config.json", architectures=["LlamaForCausalLM"])
     with pytest.raises(SmeltError, match=r"no tensor like .*k_norm"):
-        gguf.export(model, tmp_path / "llama", "tiny", [], lineage, 1)
+        gguf.export(model, tmp_path / "llama", "tiny", "F16", [], [], lineage, 1)
     edit(model / "config.json", architectures=["Qwen3ForCausalLM"])
     edit(model / "tokenizer.json", pre_tokenizer={"type": "ByteLevel", "add_prefix_space": True, "use_regex": True})
     with pytest.raises(SmeltError, match="cuts text in a way that is none of qwen2, llama-bpe, smollm, gpt-2"):
-        gguf.export(model, tmp_path / "prefix", "tiny", [], lineage, 1)
+        gguf.export(model, tmp_path / "prefix", "tiny", "F16", [], [], lineage, 1)

@@ -70,8 +70,8 @@ def test_a_fingerprint_changes_with_what_it_stands_for(
 
 
 def test_unusable_files_are_named(make_model: Callable, lineage: Lineage, tmp_path: Path) -> None:
-    whole = gguf.export(make_model("qwen3_tied"), tmp_path / "gguf", "tiny", [], lineage, 1)["F16"]
-    huggingface.export(make_model("qwen3_tied"), tmp_path / "hf", "tiny", "float32", lineage)
+    whole = gguf.export(make_model("qwen3_tied"), tmp_path / "gguf", "tiny", "F16", [], [], lineage, 1)["F16"]
+    huggingface.export(make_model("qwen3_tied"), tmp_path / "hf", "float32", lineage)
     for path in (whole, tmp_path / "hf/model.safetensors"):
         content = path.read_bytes()
         for length in (5, 40, 3000, len(content) // 2, len(content) - 100):
@@ -80,7 +80,7 @@ def test_unusable_files_are_named(make_model: Callable, lineage: Lineage, tmp_pa
                 read(path)
 
     (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(SmeltError, match="neither a GGUF nor a safetensors file"):
+    with pytest.raises(SmeltError, match="neither a GGUF nor a safetensors nor an ONNX file"):
         read(tmp_path / "notes.txt")
     save_file({"weight": np.zeros(2, np.float32)}, tmp_path / "foreign.safetensors")
     with pytest.raises(SmeltError, match="no Smelt lineage inside"):

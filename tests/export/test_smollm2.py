@@ -24,7 +24,7 @@ def test_smollm2_answers_the_same_in_transformers_and_llama_cpp(smollm2: Path, t
     bases.load(smollm2).save_pretrained(chat)
     base_tokenizer.write(smollm2, chat)
     base_tokenizer.write_generation(smollm2, chat)
-    path = gguf.export(chat, tmp_path / "out", "smol", [], combine(STAGES, MIXTURE), 1)["F16"]
+    path = gguf.export(chat, tmp_path / "out", "smol", "F16", [], [], combine(STAGES, MIXTURE), 1)["F16"]
 
     # The tokens are those that llama.cpp reads by the file as its makers published it.
     tokenizer = AutoTokenizer.from_pretrained(chat)

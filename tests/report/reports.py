@@ -422,8 +422,27 @@ def _metrics(name: str, item: str, sources: list[str]) -> dict[str, Any]:
                 "judge": "gguf sha256:b179c952",
             }
         case "export":
-            quantised = {"F16": {"bytes": 10_700_000}, "Q8_0": {"bytes": 5_800_000}, "Q4_K_M": {"bytes": 3_900_000}}
-            return {"bytes": 21_400_000} if item == "hf" else {"files": quantised}
+            sizes = {
+                "hf": {"float32": 21_400_000},
+                "adapter": {"peft": 900_000},
+                "gguf": {"F16": 10_700_000, "Q8_0": 5_800_000, "Q4_K_M": 3_900_000},
+                "onnx": {"fp32": 21_500_000, "int8": 6_000_000},
+                "mlx": {"8bit": 5_900_000, "4bit": 3_200_000},
+            }
+            measured = {
+                "bits_per_byte": {"value": 1.5432, "stderr": 0.0345},
+                "bits_per_byte_more": {"value": 0.0021, "stderr": 0.0004},
+                "top1_plain": 0.975,
+                "top1_transformers": 0.974,
+                "greedy_identical": 17,
+                "greedy_prompts": 20,
+            }
+            return {
+                "files": {
+                    variant: {"bytes": size} | ({} if variant == "peft" else measured)
+                    for variant, size in sizes[item].items()
+                }
+            }
         case "index":
             return {"documents": 5000, "passages": 9100, "dimension": 384, "sources": {"wiki": 5000, "awscli": 4100}}
     raise ValueError(f"what does the stage {name} measure?")

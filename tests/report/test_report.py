@@ -207,7 +207,10 @@ def test_summary_and_tables_show_what_was_measured(page: Page) -> None:
     assert page.row("TruthfulQA, token F1")[-2:] == ["–", "40"]
     assert page.row("IFBench: prompts, strict")[-1] == "24"
     assert "A passage of the right page was in the prompt for 9 (base), 9 (chat), 9 (reference) of 20" in page.text
-    assert page.row("models/export/gguf", "GGUF Q4_K_M")[2] == "3.9 MB"
+    assert page.row("models/export/gguf", "GGUF Q4_K_M")[2:8] == [
+        "3.9 MB", "1.543 ± 0.034", "+0.0021 ± 0.0004", "97.5%", "97.4%", "17 of 20",
+    ]  # fmt: skip
+    assert page.row("models/export/adapter", "adapter peft")[2:] == ["900 kB", *["–"] * 8]
     assert page.row("collect (7 runs)")[3] == "0.28 Wh"  # 36 J * (1 + 2 + ... + 7)
 
 

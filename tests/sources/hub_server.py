@@ -4,11 +4,17 @@
     GET /datasets/<repo>/resolve/<commit>/<path>           a file; a large one leads to /storage on another host name
     GET /api/models/<repo>..., /<repo>/resolve/...         the same of a model
 
-with ranges, ETags, X-Repo-Commit, X-Error-Code, tokens, and failures on demand.
+with ranges, ETags, X-Repo-Commit, X-Error-Code, tokens, and failures on demand. And, for a token that may write:
+
+    POST /api/repos/create                                 a repository, private or public
+    POST /api/models/<repo>/preupload/main                 which files go to the storage, and which into the commit
+    POST /<repo>.git/info/lfs/objects/batch                what the storage lacks of it; PUT /storage/<sha256> brings it
+    POST /api/models/<repo>/commit/main                    the commit, as JSON lines
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -37,6 +43,10 @@ class HubServer:
     commits: dict[str, dict[str, dict[str, bytes]]] = field(default_factory=dict)  # repo -> commit -> path -> content
     heads: dict[str, str] = field(default_factory=dict)
     gated: dict[str, str] = field(default_factory=dict)  # repo -> the token that opens it
+    writers: dict[str, str] = field(default_factory=dict)  # token -> the owner whose repositories it may write to
+    private: set[str] = field(default_factory=set)
+    stored: dict[str, bytes] = field(default_factory=dict)  # uploaded to the storage, by sha256
+    messages: list[str] = field(default_factory=list)  # of the commits made by uploads
     answers: dict[str, str] = field(default_factory=dict)  # commit asked for -> commit answered with
     failures: list[Any] = field(default_factory=list)  # for the next requests: a status, or "drop" after half
     retry_after: str | None = None
@@ -99,6 +109,88 @@ def _handler(server: HubServer) -> type[BaseHTTPRequestHandler]:
         def refuse(self, status: int, code: str) -> None:
             self.answer(status, {"X-Error-Code": code, "X-Error-Message": code})
 
+        def do_POST(self) -> None:
+            path = unquote(urlsplit(self.path).path)
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            token = (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
+            server.requests.append(Request(path, None, token))
+            if server.failures:
+                self.answer(server.failures.pop(0), {})
+            elif path == "/api/validate-yaml":
+                self.say({"errors": [], "warnings": []})
+            elif token not in server.writers:
+                self.refuse(401, "Unauthorized")
+            elif path == "/api/repos/create":
+                self.create(json.loads(body), server.writers[token])
+            elif match := re.fullmatch(
+                r"(?:/api/models)?/([^/]+/[^/]+?)(\.git/.+/batch|/preupload/main|/commit/main)", path
+            ):
+                repo, what = match[1], match[2].rpartition("/")[2] if "git" in match[2] else match[2].split("/")[1]
+                if repo not in server.commits or repo.split("/")[0] != server.writers[token]:
+                    self.refuse(403, "Forbidden")
+                else:
+                    {"preupload": self.preupload, "batch": self.batch, "commit": self.commit}[what](repo, body)
+            else:
+                self.refuse(404, "NotFound")
+
+        def say(self, value: Any, status: int = 200) -> None:
+            self.answer(status, {"Content-Type": "application/json"}, json.dumps(value).encode())
+
+        def create(self, asked: dict[str, Any], owner: str) -> None:
+            repo = f"{asked['organization']}/{asked['name']}"
+            if asked["organization"] != owner:
+                self.refuse(403, "Forbidden")
+            elif repo in server.commits:
+                self.say({"error": "exists already", "url": f"{server.url}/{repo}"}, 409)
+            else:
+                server.add(repo, {})
+                if asked.get("visibility") == "private":
+                    server.private.add(repo)
+                self.say({"url": f"{server.url}/{repo}", "id": repo})
+
+        def preupload(self, repo: str, body: bytes) -> None:
+            files = json.loads(body)["files"]
+            modes = [
+                {
+                    "path": file["path"],
+                    "uploadMode": "lfs" if file["size"] >= LARGE else "regular",
+                    "shouldIgnore": False,
+                    "oid": None,
+                }
+                for file in files
+            ]
+            self.say({"files": modes})
+
+        def batch(self, repo: str, body: bytes) -> None:
+            objects = [
+                one if one["oid"] in server.stored
+                else one | {"actions": {"upload": {"href": f"{server.url}/storage/{one['oid']}"}}}
+                for one in json.loads(body)["objects"]
+            ]  # fmt: skip
+            self.say({"transfer": "basic", "objects": objects})
+
+        def do_PUT(self) -> None:
+            digest, content = self.path.rpartition("/")[2], self.rfile.read(int(self.headers["Content-Length"]))
+            server.requests.append(Request(self.path, None, None, len(content)))
+            assert self.headers.get("Authorization") is None, "the token must not leave the hub"
+            assert server._digest(content) == digest
+            server.stored[digest] = content
+            self.answer(200, {})
+
+        def commit(self, repo: str, body: bytes) -> None:
+            files = dict(server.commits[repo][server.heads[repo]])
+            for line in body.splitlines():
+                entry = json.loads(line)
+                value = entry["value"]
+                if entry["key"] == "header":
+                    server.messages.append(value["summary"])
+                elif entry["key"] == "lfsFile":
+                    files[value["path"]] = server.stored[value["oid"]]
+                else:
+                    files[value["path"]] = base64.b64decode(value["content"])
+            commit = server.add(repo, files)
+            self.say({"commitUrl": f"{server.url}/{repo}/commit/{commit}", "commitOid": commit})
+
         def do_GET(self) -> None:
             path = unquote(urlsplit(self.path).path)
             token = (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
@@ -137,6 +229,7 @@ def _handler(server: HubServer) -> type[BaseHTTPRequestHandler]:
                     "id": repo,
                     "sha": server.answers.get(commit, commit),
                     "siblings": [{"rfilename": name} for name in files],
+                    "private": repo in server.private,
                 }
                 self.answer(200, {"Content-Type": "application/json"}, json.dumps(about).encode())
 

@@ -58,7 +58,7 @@ def test_a_gguf_file_is_the_model_that_it_was_made_of(tmp_path: Path) -> None:
     base = foreign.write(tmp_path / "base", foreign.CHATML, hidden_size=64, head_dim=32)
     chat = shutil.copytree(base, tmp_path / "chat")
     copy_tokenizer(tmp_path / "own", chat, base_tokenizer.write(base, tmp_path / "own"))
-    made = gguf.export(chat, tmp_path / "out", "tiny", [], combine(STAGES, MIXTURE), 1)["F16"]
+    made = gguf.export(chat, tmp_path / "out", "tiny", "F16", [], [], combine(STAGES, MIXTURE), 1)["F16"]
     (tmp_path / "gguf").mkdir()
     shutil.copyfile(made, tmp_path / "gguf/tiny.gguf")
 

@@ -1,0 +1,161 @@
+"""How much of a model is left after export: held-out text and greedy answers, beside the same model in transformers.
+
+What is equal on every machine goes into the metrics: bits per byte, how often the likeliest token is the same, how
+many answers are the same to the last token. The size of the rounding and the speed are of this machine, and go into
+the run record.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.evals.bits_per_byte import Window, windows
+from lib.evals.estimates import Estimate, ratio
+from lib.export.runtimes import Logits, Runtime
+
+
+class Sample(NamedTuple):
+    """What a model is asked, in its own tokens."""
+
+    texts: list[list[int]]  # held-out documents, each after the token that a document follows
+    sizes: list[int]  # their bytes of UTF-8
+    prompts: list[list[int]]  # beginnings of a chat
+    answer: int  # tokens that each answer goes on for, whatever they are
+    window: int  # tokens that are read at once
+
+
+class Answer(NamedTuple):
+    tokens: list[int]
+    prompt_seconds: float
+    seconds: float
+
+
+class Reading(NamedTuple):
+    """What one runtime made of a sample."""
+
+    bits: list[float]  # of each document
+    likeliest: NDArray[np.int32]  # at each scored token
+    answers: list[Answer]
+
+
+class Difference(NamedTuple):
+    """Of logits, in their own unit."""
+
+    largest: float
+    mean_square: float
+
+
+def _scored(sample: Sample) -> Iterator[tuple[int, list[int], Window]]:
+    """Index of a document, the tokens of one of its windows with the one that follows, and which of them count."""
+    for index, text in enumerate(sample.texts):
+        for window in windows(len(text) - 1, sample.window):
+            yield index, text[window.start : window.end + 1], window
+
+
+def _greedy(runtime: Runtime, prompt: Sequence[int], count: int) -> Answer:
+    start = time.perf_counter()
+    tokens = [int(runtime.begin(prompt).argmax())]
+    read = time.perf_counter()
+    while len(tokens) < count:
+        tokens.append(int(runtime.step(tokens[-1]).argmax()))
+    return Answer(tokens, read - start, time.perf_counter() - read)
+
+
+class Reference:
+    """The model in transformers, in fp32: its logits are kept on disk, for the others to be laid beside.
+
+    Args:
+        scratch: an empty folder for them: 4 bytes for each token of the sample and of the vocabulary.
+    """
+
+    def __init__(self, runtime: Runtime, sample: Sample, scratch: Path) -> None:
+        self._sample, self._folder = sample, scratch
+        self.reading, _ = self._read(runtime, keep=True)
+
+    def compare(self, runtime: Runtime) -> tuple[Reading, Difference]:
+        """What `runtime` makes of the same sample, and how far its logits are off."""
+        return self._read(runtime, keep=False)
+
+    def _read(self, runtime: Runtime, keep: bool) -> tuple[Reading, Difference]:
+        sample = self._sample
+        bits = [0.0] * len(sample.texts)
+        likeliest: list[Logits] = []
+        largest = squares = 0.0
+        count = 0
+        for number, (index, tokens, window) in enumerate(_scored(sample)):
+            logits_TV = runtime.logits(tokens[:-1])[-window.scored :]
+            path = self._folder / f"{number:05d}.npy"
+            if keep:
+                np.save(path, logits_TV)
+            else:
+                off_TV = np.abs(logits_TV - np.load(path))
+                largest = max(largest, float(off_TV.max()))
+                squares += float(np.square(off_TV, dtype=np.float64).sum())
+                count += off_TV.size
+            bits[index] += _bits(logits_TV, tokens[-window.scored :])
+            likeliest.append(logits_TV.argmax(axis=1).astype(np.int32))
+        answers = [_greedy(runtime, prompt, sample.answer) for prompt in sample.prompts]
+        found = np.concatenate(likeliest) if likeliest else np.zeros(0, np.int32)
+        return Reading(bits, found, answers), Difference(largest, squares / max(count, 1))
+
+
+def _bits(logits_TV: Logits, next_T: Sequence[int]) -> float:
+    wide_TV = logits_TV.astype(np.float64)
+    largest_T = wide_TV.max(axis=1)
+    log_sum_T = largest_T + np.log(np.exp(wide_TV - largest_T[:, None]).sum(axis=1))
+    return float((log_sum_T - wide_TV[np.arange(len(next_T)), next_T]).sum() / math.log(2))
+
+
+def agreement(one: Reading, other: Reading) -> float | None:
+    """Share of the scored tokens at which both have the same likeliest one; None without any."""
+    return round(float((one.likeliest == other.likeliest).mean()), 4) if one.likeliest.size else None
+
+
+def metrics(sample: Sample, reading: Reading, reference: Reading, plain: Reading) -> dict[str, Any]:
+    """What of a reading is the same on every machine.
+
+    Args:
+        plain: of the same format, not quantised.
+    """
+    pairs = [(one.tokens, other.tokens) for one, other in zip(reading.answers, reference.answers, strict=True)]
+    bits = ratio(reading.bits, sample.sizes)
+    # Quantisation is the same texts twice: their difference is known far better than either.
+    extra = ratio([one - other for one, other in zip(reading.bits, plain.bits, strict=True)], sample.sizes)
+    return {
+        "bits_per_byte": _rounded(bits),
+        "bits_per_byte_more": _rounded(extra),
+        "top1_plain": agreement(reading, plain),
+        "top1_transformers": agreement(reading, reference),
+        "greedy_identical": sum(one == other for one, other in pairs),
+        "greedy_prompts": len(pairs),
+    }
+
+
+def _rounded(estimate: Estimate) -> dict[str, float | None]:
+    """To four digits: further ones depend on the number of threads."""
+    return {
+        "value": None if estimate.value is None else round(estimate.value, 4),
+        "stderr": None if estimate.stderr is None else round(estimate.stderr, 4),
+    }
+
+
+def observed(sample: Sample, reading: Reading, difference: Difference) -> dict[str, float]:
+    """What of a reading is this machine's."""
+    read = sum(map(len, sample.prompts))
+    made = sum(len(answer.tokens) - 1 for answer in reading.answers)
+    rates = (
+        ("prompt_tokens_per_second", read, sum(answer.prompt_seconds for answer in reading.answers)),
+        ("tokens_per_second", made, sum(answer.seconds for answer in reading.answers)),
+    )
+    return {
+        "largest_difference": float(f"{difference.largest:.2g}"),
+        "root_mean_square_difference": float(f"{math.sqrt(difference.mean_square):.2g}"),
+        **{name: round(tokens / seconds, 1) for name, tokens, seconds in rates if tokens and seconds},
+    }
