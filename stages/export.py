@@ -94,7 +94,7 @@ def main(run: Run) -> None:
             reading, difference = reference.compare(runtime())
             plain = plain or reading
             files[variant] |= parity.metrics(sample, reading, reference.reading, plain)
-            seen[variant] = parity.observed(sample, reading, difference)
+            seen[variant] = parity.observed(reading, difference)
 
     # What the card says
     languages: Counter[str] = Counter()

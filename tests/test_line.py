@@ -21,6 +21,7 @@ from lib.preset import overlay
 from tests.workspace import ROOT, Workspace, ran
 
 pytestmark = pytest.mark.slow
+EXPORTS = {f"export@{format}" for format in ("hf", "adapter", "gguf", "onnx", "mlx")}
 RATE = load(ROOT / "params.yaml").pretrain.learning_rate
 
 
@@ -60,14 +61,14 @@ def test_a_second_repro_does_nothing(line: Workspace) -> None:
 def test_a_parameter_reruns_what_depends_on_it(line: Workspace) -> None:
     line.set({"finetune": {"learning_rate": 0.0015}})
     tuned = {"finetune", "preferences", "prefer"}
-    assert line.repro() == tuned | {"evaluate@chat", "judge", "export@hf", "export@gguf", "report"}
+    assert line.repro() == tuned | EXPORTS | {"evaluate@chat", "judge", "report"}
     line.commit("another learning rate")
 
 
 def test_an_edit_in_a_package_reruns_what_imports_it(line: Workspace) -> None:
     with (line.folder / "lib/export/huggingface.py").open("a") as file:
         file.write("# An edit that changes no result.\n")
-    assert line.repro() == {"export@hf", "export@gguf", "report"}  # the report shows how long it took
+    assert line.repro() == EXPORTS | {"report"}  # the report shows how long it took
     line.commit("an edit")
 
 
@@ -228,8 +229,8 @@ def test_a_fresh_clone_pulls_and_has_nothing_to_do(line: Workspace, tmp_path: Pa
 def test_another_folder_gives_the_same_results(line: Workspace, tmp_path: Path) -> None:
     other = Workspace.copy(tmp_path / "another place")
     other.set({"finetune": {"learning_rate": 0.0015}})
-    other.repro("export@gguf", "export@hf", "index", "evaluate@chat")
+    other.repro(*EXPORTS, "index", "evaluate@chat")
     made, expected = other.outs(), line.outs()
     differing = [path for path in made if made[path] != expected[path]]
     assert not differing
-    assert {"models/export/gguf", "models/index"} <= made.keys()
+    assert {"models/export/gguf", "models/export/onnx", "models/export/mlx", "models/index"} <= made.keys()

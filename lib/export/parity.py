@@ -33,8 +33,7 @@ class Sample(NamedTuple):
 
 class Answer(NamedTuple):
     tokens: list[int]
-    prompt_seconds: float
-    seconds: float
+    seconds: float  # for all but the first of them
 
 
 class Reading(NamedTuple):
@@ -43,6 +42,7 @@ class Reading(NamedTuple):
     bits: list[float]  # of each document
     likeliest: NDArray[np.int32]  # at each scored token
     answers: list[Answer]
+    prompt_rate: float  # tokens of a whole window in a second; 0 without any text
 
 
 class Difference(NamedTuple):
@@ -60,12 +60,20 @@ def _scored(sample: Sample) -> Iterator[tuple[int, list[int], Window]]:
 
 
 def _greedy(runtime: Runtime, prompt: Sequence[int], count: int) -> Answer:
-    start = time.perf_counter()
     tokens = [int(runtime.begin(prompt).argmax())]
-    read = time.perf_counter()
+    start = time.perf_counter()
     while len(tokens) < count:
         tokens.append(int(runtime.step(tokens[-1]).argmax()))
-    return Answer(tokens, read - start, time.perf_counter() - read)
+    return Answer(tokens, time.perf_counter() - start)
+
+
+def _prompt_rate(runtime: Runtime, sample: Sample) -> float:
+    longest = max(sample.texts, key=len, default=[])[: sample.window]
+    if not longest:
+        return 0.0
+    start = time.perf_counter()
+    runtime.begin(longest)
+    return len(longest) / (time.perf_counter() - start)
 
 
 class Reference:
@@ -103,7 +111,10 @@ class Reference:
             likeliest.append(logits_TV.argmax(axis=1).astype(np.int32))
         answers = [_greedy(runtime, prompt, sample.answer) for prompt in sample.prompts]
         found = np.concatenate(likeliest) if likeliest else np.zeros(0, np.int32)
-        return Reading(bits, found, answers), Difference(largest, squares / max(count, 1))
+        return (
+            Reading(bits, found, answers, _prompt_rate(runtime, sample)),
+            Difference(largest, squares / max(count, 1)),
+        )
 
 
 def _bits(logits_TV: Logits, next_T: Sequence[int]) -> float:
@@ -146,16 +157,16 @@ def _rounded(estimate: Estimate) -> dict[str, float | None]:
     }
 
 
-def observed(sample: Sample, reading: Reading, difference: Difference) -> dict[str, float]:
+def observed(reading: Reading, difference: Difference) -> dict[str, float]:
     """What of a reading is this machine's."""
-    read = sum(map(len, sample.prompts))
     made = sum(len(answer.tokens) - 1 for answer in reading.answers)
-    rates = (
-        ("prompt_tokens_per_second", read, sum(answer.prompt_seconds for answer in reading.answers)),
-        ("tokens_per_second", made, sum(answer.seconds for answer in reading.answers)),
-    )
+    seconds = sum(answer.seconds for answer in reading.answers)
+    rates = {
+        "prompt_tokens_per_second": reading.prompt_rate,
+        "tokens_per_second": made / seconds if made and seconds else 0.0,
+    }
     return {
         "largest_difference": float(f"{difference.largest:.2g}"),
         "root_mean_square_difference": float(f"{math.sqrt(difference.mean_square):.2g}"),
-        **{name: round(tokens / seconds, 1) for name, tokens, seconds in rates if tokens and seconds},
+        **{name: round(rate, 1) for name, rate in rates.items() if rate},
     }

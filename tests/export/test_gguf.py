@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from gguf import GGUFReader
+from gguf.quants import dequantize
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -19,6 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lib.export import gguf
 from lib.export.lineage import Lineage, read
+from lib.export.llama import Reader
 from lib.pipeline.errors import SmeltError
 from lib.tokenizer.chat_template import encode_text
 from tests.export.conftest import MODELS, VOCAB_SIZE
@@ -313,6 +315,94 @@ def test_weights_that_do_not_fit_are_refused(
         gguf.export(model, tmp_path / "out", "tiny", "F16", [], [], lineage, 1)
 
 
+STRETCHED = {
+    "linear": {"rope_type": "linear", "factor": 4.0},
+    "yarn": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64},
+    "llama3": {
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", STRETCHED)
+def test_positions_are_stretched_as_in_transformers(
+    kind: str, make_model: Callable, lineage: Lineage, tmp_path: Path
+) -> None:
+    """As Llama 3.1 and Qwen with YaRN have them, beyond the length that they were pretrained with."""
+    model = copy(make_model("llama"), tmp_path)
+    edit(model / "config.json", rope_parameters={"rope_theta": 50000.0, **STRETCHED[kind]})
+    ids = torch.randint(4, VOCAB_SIZE, (1, 200), generator=torch.Generator().manual_seed(6))
+    with torch.no_grad():
+        expected = AutoModelForCausalLM.from_pretrained(model)(ids).logits[0].numpy()
+        plain = AutoModelForCausalLM.from_pretrained(make_model("llama"))(ids).logits[0].numpy()
+    assert np.abs(expected - plain).max() > 0.5
+    path = gguf.export(model, tmp_path / "out", "tiny", "F16", [], [], lineage, 1)["F16"]
+    with Reader(path, 256, 1) as reader:
+        difference = reader.read(ids[0].tolist(), every=True) - expected
+    assert np.abs(difference).max() < LARGEST
+    assert np.square(difference).mean() < MEAN_SQUARE
+
+
+def test_wide_weights_are_written_as_bf16(make_model: Callable, lineage: Lineage, tmp_path: Path) -> None:
+    model = copy(make_model("qwen3"), tmp_path)
+    weights = {name: weight.bfloat16() for name, weight in load_file(model / "model.safetensors").items()}
+    weights["model.layers.1.mlp.up_proj.weight"][3, 3] = 1e5  # beyond float16
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    path = gguf.export(model, tmp_path / "out", "tiny", "BF16", ["Q8_0"], [], lineage, 1)["BF16"]
+    assert path.name == "tiny-BF16.gguf"
+    tensors = {tensor.name: tensor for tensor in GGUFReader(path).tensors}
+    assert tensors["blk.0.attn_q.weight"].tensor_type.name == "BF16"
+    stored = dequantize(tensors["blk.1.ffn_up.weight"].data, tensors["blk.1.ffn_up.weight"].tensor_type)
+    assert np.array_equal(stored, weights["model.layers.1.mlp.up_proj.weight"].float().numpy())
+    ids = torch.randint(4, VOCAB_SIZE, (1, 64), generator=torch.Generator().manual_seed(7))
+    with torch.no_grad():
+        expected = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)(ids).logits[0].numpy()
+    with Reader(path, 64, 1) as reader:
+        found = reader.read(ids[0].tolist(), every=True)
+    assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.999  # activations are rounded to 8 bits
+    assert read_keys(tmp_path / "out/tiny-Q8_0.gguf")["general.file_type"] == 7
+
+
+def test_weights_in_several_files_are_one_model(
+    make_model: Callable, exports: Callable, lineage: Lineage, tmp_path: Path
+) -> None:
+    model = copy(make_model("qwen3"), tmp_path)
+    weights = load_file(model / "model.safetensors")
+    (model / "model.safetensors").unlink()
+    for number, names in enumerate((sorted(weights)[::2], sorted(weights)[1::2])):
+        save_file({name: weights[name] for name in names}, model / f"model-0000{number + 1}-of-00002.safetensors")
+    path = gguf.export(model, tmp_path / "out", "tiny", "F16", [], [], lineage, 1)["F16"]
+    assert sha256(path) == sha256(exports("qwen3")["F16"])
+
+
+def test_directories_that_hold_no_whole_model_are_named(make_model: Callable, lineage: Lineage, tmp_path: Path) -> None:
+    model = copy(make_model("qwen3"), tmp_path)
+
+    def refuse(words: str) -> None:
+        with pytest.raises(SmeltError, match=words):
+            gguf.export(model, tmp_path / "out", "tiny", "F16", [], [], lineage, 1)
+
+    content = (model / "model.safetensors").read_bytes()
+    for length in (4, 100, len(content) - 10):
+        (model / "model.safetensors").write_bytes(content[:length])
+        refuse(r"model\.safetensors is not a whole safetensors file")
+    (model / "model.safetensors").unlink()
+    refuse("is a model directory without weights")
+    (model / "config.json").write_text("{")
+    refuse(r"config\.json is not JSON")
+    (model / "config.json").unlink()
+    refuse(r"has no config\.json")
+
+
+def test_files_that_are_no_whole_gguf_are_named(exports: Callable, tmp_path: Path) -> None:
+    content = exports("qwen3")["Q8_0"].read_bytes()
+    for length in (0, 100, len(content) // 2, len(content) - 1000):
+        (tmp_path / "cut.gguf").write_bytes(content[:length])
+        with pytest.raises(SmeltError, match=r"llama\.cpp cannot load .*cut\.gguf"):
+            Reader(tmp_path / "cut.gguf", 64, 1)
+
+
 def test_other_models_and_tokenizers_are_refused(make_model: Callable, lineage: Lineage, tmp_path: Path) -> None:
     model = copy(make_model("qwen3"), tmp_path)
     edit(model / "config.json", vocab_size=VOCAB_SIZE - 1)
@@ -321,7 +411,19 @@ def test_other_models_and_tokenizers_are_refused(make_model: Callable, lineage: 
     edit(model / "config.json", vocab_size=VOCAB_SIZE, architectures=["GPT2LMHeadModel"])
     with pytest.raises(SmeltError, match="GPT2LMHeadModel"):
         gguf.export(model, tmp_path / "other", "tiny", "F16", [], [], lineage, 1)
-    edit(model / "config.json", architectures=["LlamaForCausalLM"])
+    edit(model / "config.json", architectures=["MistralForCausalLM"], sliding_window=64)
+    with pytest.raises(SmeltError, match="sliding window"):
+        gguf.export(model, tmp_path / "window", "tiny", "F16", [], [], lineage, 1)
+    edit(model / "config.json", architectures=["Qwen3ForCausalLM"], hidden_act="gelu")
+    with pytest.raises(SmeltError, match="activation gelu"):
+        gguf.export(model, tmp_path / "gelu", "tiny", "F16", [], [], lineage, 1)
+    edit(model / "config.json", hidden_act="silu", rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4})
+    with pytest.raises(SmeltError, match="type 'dynamic'"):
+        gguf.export(model, tmp_path / "rope", "tiny", "F16", [], [], lineage, 1)
+    edit(model / "config.json", rope_parameters={"rope_type": "default", "rope_theta": 5e4})
+    with pytest.raises(SmeltError, match="has no quantisation Q9_9"):
+        gguf.export(make_model("qwen3"), tmp_path / "nine", "tiny", "F16", ["Q9_9"], [], lineage, 1)
+    edit(model / "config.json", architectures=["LlamaForCausalLM"], sliding_window=None)
     with pytest.raises(SmeltError, match=r"no tensor like .*k_norm"):
         gguf.export(model, tmp_path / "llama", "tiny", "F16", [], [], lineage, 1)
     edit(model / "config.json", architectures=["Qwen3ForCausalLM"])

@@ -1,0 +1,65 @@
+"""A release is a git tag: `dvc artifacts get` brings an export of it, without a clone."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from lib.pipeline.declarations import declarations
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_every_export_is_an_artifact() -> None:
+    artifacts = YAML(typ="safe").load(ROOT / "dvc.yaml")["artifacts"]
+    outs = {out for name, stage in declarations(ROOT).items() if name.startswith("export@") for out in stage.outs}
+    assert {entry["path"] for entry in artifacts.values()} == {out for out in outs if out.startswith("models/")}
+    assert {entry["type"] for entry in artifacts.values()} == {"model"}
+    assert all(name == f"smelt-{entry['path'].rpartition('/')[2]}" for name, entry in artifacts.items())
+
+
+def test_a_tagged_version_is_fetched_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The repository's own `artifacts`, over a line of one stage, in a repository that was made anew since the tag."""
+    root, elsewhere = tmp_path / "repository", tmp_path / "elsewhere"
+    root.mkdir()
+    elsewhere.mkdir()
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    for role in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{role}_NAME", "tester")
+        monkeypatch.setenv(f"GIT_{role}_EMAIL", "tester@example.org")
+    for name in [name for name in os.environ if name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "DVC_ROOT")]:
+        monkeypatch.delenv(name)
+
+    def shell(folder: Path, *command: str) -> str:
+        program = {"dvc": [sys.executable, "-m", "dvc"]}.get(command[0], [command[0]])
+        done = subprocess.run([*program, *command[1:]], cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    shell(root, "git", "init", "--quiet")
+    shell(root, "dvc", "init", "--quiet")
+    artifacts = YAML(typ="safe").load(ROOT / "dvc.yaml")["artifacts"]
+    stage = {
+        "cmd": "mkdir -p models/export && cp -r input models/export/gguf",
+        "deps": ["input"],
+        "outs": ["models/export/gguf"],
+    }
+    YAML().dump({"stages": {"export": stage}, "artifacts": artifacts}, root / "dvc.yaml")
+    (root / "input").mkdir()
+    for version in ("1.0.0", "1.1.0"):
+        (root / "input/tiny-Q8_0.gguf").write_text(f"weights of {version}")
+        shell(root, "dvc", "repro", "--quiet")
+        shell(root, "git", "add", "--all")
+        shell(root, "git", "commit", "--quiet", "--message", version)
+        shell(root, "git", "tag", f"smelt-gguf@v{version}")
+    shutil.rmtree(root / "models")
+
+    for asked, found in (([], "1.1.0"), (["--rev", "v1.0.0"], "1.0.0")):
+        out = elsewhere / found
+        shell(elsewhere, "dvc", "artifacts", "get", str(root), "smelt-gguf", *asked, "--out", str(out))
+        assert (out / "tiny-Q8_0.gguf").read_text() == f"weights of {found}"
