@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +27,7 @@ def quiet() -> None:
 
 
 class Reader:
-    """A GGUF file that reads tokens, one conversation at a time.
+    """A GGUF file that reads tokens, one conversation at a time; `close`, or the end of it, frees its memory.
 
     Args:
         window: tokens that it can hold.
@@ -63,6 +64,7 @@ class Reader:
             llama_cpp.llama_set_adapters_lora(self._context, adapters, 1, (ctypes.c_float * 1)(1.0))
         self._vocab_size = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self._model))
         self._batch = llama_cpp.llama_batch_init(window, 0, 1)
+        self.close = weakref.finalize(self, _free, self._batch, self._context, self._model)
         self.clear()
 
     def clear(self) -> None:
@@ -94,11 +96,6 @@ class Reader:
         shape = (len(ids) if every else 1, self._vocab_size)
         return np.ctypeslib.as_array(llama_cpp.llama_get_logits(self._context), shape).copy()
 
-    def close(self) -> None:
-        llama_cpp.llama_batch_free(self._batch)
-        llama_cpp.llama_free(self._context)
-        llama_cpp.llama_model_free(self._model)
-
     def __enter__(self) -> Reader:
         return self
 
@@ -106,6 +103,12 @@ class Reader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _free(batch: llama_cpp.llama_batch, context: object, model: object) -> None:
+    llama_cpp.llama_batch_free(batch)
+    llama_cpp.llama_free(context)
+    llama_cpp.llama_model_free(model)
 
 
 class _Tensor(ctypes.Structure):

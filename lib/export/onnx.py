@@ -22,7 +22,6 @@ from typing import Any
 
 import onnx_ir
 import torch
-from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
@@ -125,15 +124,18 @@ def _trace(folder: Path) -> onnx_ir.Model:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Without the exporter's account of itself."""
-    level = logging.root.manager.disable
+    """Without the libraries' accounts of themselves; one of them sets up everybody's logging when it is imported."""
+    root = logging.getLogger()
+    disabled, level, handlers = root.manager.disable, root.level, root.handlers[:]
     logging.disable(logging.WARNING)
     try:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.disable(level)
+        logging.disable(disabled)
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 def _without_traces(model: onnx_ir.Model) -> onnx_ir.Model:
@@ -160,9 +162,10 @@ def _save(model: onnx_ir.Model, path: Path) -> None:
 
 def _quantise(source: Path, target: Path) -> None:
     """Matrices with 8 bits a weight and a scale for each block; what they are multiplied with stays in fp32."""
-    import onnx
-
     with _silence():
+        import onnx
+        from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
         quantiser = MatMulNBitsQuantizer(onnx.load(source), bits=8, block_size=_BLOCK, is_symmetric=True)
         quantiser.process()
     model = onnx_ir.from_proto(quantiser.model.model)

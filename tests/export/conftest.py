@@ -31,10 +31,28 @@ STAGES = [
         "params": {
             "seed": 1,
             "sources": {
-                "internal": {"kind": "folder", "licence": "LicenseRef-Private"},
-                "manual": {"kind": "package", "package": "manual==1.0", "sha256": "ab" * 32, "licence": "Apache-2.0"},
-                "wiki": {"kind": "package", "package": "wiki==2.1", "sha256": "cd" * 32, "licence": "CC-BY-SA-4.0"},
-                "two": {"kind": "package", "package": "two==3", "sha256": "ef" * 32, "licence": "MIT OR BSD-3-Clause"},
+                "internal": {"kind": "folder", "licence": "LicenseRef-Private", "pii": "redact"},
+                "manual": {
+                    "kind": "package",
+                    "package": "manual==1.0",
+                    "sha256": "ab" * 32,
+                    "licence": "Apache-2.0",
+                    "pii": "keep",
+                },
+                "wiki": {
+                    "kind": "package",
+                    "package": "wiki==2.1",
+                    "sha256": "cd" * 32,
+                    "licence": "CC-BY-SA-4.0",
+                    "pii": "keep",
+                },
+                "two": {
+                    "kind": "package",
+                    "package": "two==3",
+                    "sha256": "ef" * 32,
+                    "licence": "MIT OR BSD-3-Clause",
+                    "pii": "keep",
+                },
             },
         },
         "pins": {"data": ["datatrove==0.10.1"]},

@@ -54,3 +54,19 @@ def test_equal_inputs_give_equal_bytes(make_model: Callable, lineage: Lineage, t
     assert len(contents) == 1
     with safe_open(tmp_path / "0/model.safetensors", framework="numpy") as file:
         assert file.metadata()["format"] == "pt"
+
+
+def test_lm_eval_scores_it_without_a_flag(make_model: Callable, lineage: Lineage, tmp_path: Path) -> None:
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    huggingface.export(make_model("qwen3"), tmp_path / "hf", "float32", lineage)
+    context, continuation = "How do I", " list the arguments?"
+    scorer = HFLM(pretrained=str(tmp_path / "hf"), device="cpu", batch_size=1)
+    ((found, _),) = scorer.loglikelihood([Instance("loglikelihood", {}, (context, continuation), 0)])
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "hf")
+    before, whole = (tokenizer(text)["input_ids"] for text in (context, context + continuation))
+    with torch.no_grad():
+        scores = AutoModelForCausalLM.from_pretrained(tmp_path / "hf")(torch.tensor([whole])).logits[0].log_softmax(-1)
+    expected = sum(scores[at - 1, whole[at]].item() for at in range(len(before), len(whole)))
+    assert found == pytest.approx(expected, abs=1e-3)
