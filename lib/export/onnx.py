@@ -81,7 +81,10 @@ def export(model: Path, folder: Path, int8: bool, lineage: Lineage) -> dict[str,
 
 
 def _trace(folder: Path) -> onnx_ir.Model:
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False).eval()
+    # Eager attention is products and a softmax, and knows no rows without any weight, which padding would be.
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager", trust_remote_code=False
+    )
     shape = model.config.get_text_config()
     heads, layers = shape.num_key_value_heads, shape.num_hidden_layers
     size = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
@@ -94,19 +97,18 @@ def _trace(folder: Path) -> onnx_ir.Model:
         "position_ids": torch.arange(read, read + new).repeat(rows, 1),
         "past": past,
     }
-    batch, length = (torch.export.Dim(name) for name in ("batch", "sequence"))
-    before = {0: batch, 2: torch.export.Dim("past")}
+    before = {0: "batch", 2: "past_sequence"}
     free = {
-        "input_ids": {0: batch, 1: length},
-        "attention_mask": {0: batch, 1: torch.export.Dim.DYNAMIC},
-        "position_ids": {0: batch, 1: length},
+        "input_ids": {0: "batch", 1: "sequence"},
+        "attention_mask": {0: "batch", 1: "total_sequence"},
+        "position_ids": {0: "batch", 1: "sequence"},
         "past": [(before, before)] * layers,
     }
     parts = [f"{layer}.{part}" for layer in range(layers) for part in ("key", "value")]
     with _silence(), torch.no_grad():
         try:
             program = torch.onnx.export(
-                _WithCache(model),
+                _WithCache(model).eval(),
                 kwargs=inputs,
                 dynamo=True,
                 dynamic_shapes=free,
@@ -163,10 +165,12 @@ def _save(model: onnx_ir.Model, path: Path) -> None:
 def _quantise(source: Path, target: Path) -> None:
     """Matrices with 8 bits a weight and a scale for each block; what they are multiplied with stays in fp32."""
     with _silence():
-        import onnx
         from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+        from onnxscript.optimizer import optimize_ir
 
-        quantiser = MatMulNBitsQuantizer(onnx.load(source), bits=8, block_size=_BLOCK, is_symmetric=True)
+        model = onnx_ir.load(source)
+        # A head that is tied to the embedding is that, transposed: made a matrix of its own, it can be quantised.
+        optimize_ir(model, onnx_shape_inference=False, should_fold=lambda node: node.op_type == "Transpose" or None)
+        quantiser = MatMulNBitsQuantizer(onnx_ir.to_proto(model), bits=8, block_size=_BLOCK, is_symmetric=True)
         quantiser.process()
-    model = onnx_ir.from_proto(quantiser.model.model)
-    _save(model, target)
+    _save(onnx_ir.from_proto(quantiser.model.model), target)
