@@ -26,7 +26,13 @@ def export(adapter: Path, chat: Path, folder: Path, lineage: Lineage) -> None:
     shutil.copyfile(adapter / "adapter_config.json", folder / "adapter_config.json")
     for file in COPIED:
         shutil.copyfile(chat / file, folder / file)
-    checkpoint.relabel(Checkpoint(adapter / WEIGHTS), folder / WEIGHTS, {"format": "pt", **lineage.to_metadata()})
+    weights = Checkpoint(adapter / WEIGHTS)
+    checkpoint.relabel(weights, _trained(weights), folder / WEIGHTS, {"format": "pt", **lineage.to_metadata()})
+
+
+def _trained(weights: Checkpoint) -> list[str]:
+    """Names of the adapter's own tensors: beside that of a head peft keeps the head itself, which the base has."""
+    return [name for name in weights.names if ".base_layer." not in name]
 
 
 def write_gguf(adapter: Path, chat: Path, path: Path, name: str, lineage: Lineage) -> None:
@@ -56,14 +62,14 @@ def write_gguf(adapter: Path, chat: Path, path: Path, name: str, lineage: Lineag
         for key, value in lineage.to_metadata().items():
             writer.add_string(key, value)
         # A comes before B of the same weight, as llama.cpp's own converter has them.
-        for name in weights.names:
+        for name in _trained(weights):
             target, part = _place(weights, name)
             named = model_gguf.tensor_name(weights, target, config, architecture)
             model_gguf.add_info(writer, f"{named}.lora_{part}", weights.shape(name), form)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
-        for name in weights.names:
+        for name in _trained(weights):
             target, part = _place(weights, name)
             values = weights.read(name)
             if part == "b":  # whose rows are those of the weight

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -143,15 +143,12 @@ def write(source: Checkpoint, path: Path, dtype: Dtype, metadata: Mapping[str, s
             stream.write(encode(name, source.read(name), dtype).tobytes())
 
 
-def relabel(source: Checkpoint, path: Path, metadata: Mapping[str, str]) -> None:
-    """Write the tensors of `source` as they are, whatever their type, with `metadata` in place of theirs."""
+def relabel(source: Checkpoint, names: Sequence[str], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write tensors of `source` as they are, whatever their type, with `metadata` in place of theirs."""
+    tensors = {name: (source.code(name), source.shape(name), source.raw(name).size) for name in names}
     with path.open("wb") as stream:
-        _write_header(
-            stream,
-            {name: (source.code(name), source.shape(name), source.raw(name).size) for name in source.names},
-            metadata,
-        )
-        for name in source.names:
+        _write_header(stream, tensors, metadata)
+        for name in names:
             stream.write(source.raw(name).tobytes())
 
 

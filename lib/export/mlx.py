@@ -62,5 +62,6 @@ def _write_weights(weights: dict[str, mx.array], path: Path, lineage: Lineage) -
     """Equal inputs, equal bytes: MLX's own file has its tensors in any order."""
     aside = path.with_suffix(".unordered.safetensors")
     mx.save_safetensors(str(aside), weights)
-    checkpoint.relabel(Checkpoint(aside), path, {"format": "mlx", **lineage.to_metadata()})
+    written = Checkpoint(aside)
+    checkpoint.relabel(written, written.names, path, {"format": "mlx", **lineage.to_metadata()})
     aside.unlink()
