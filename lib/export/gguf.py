@@ -75,7 +75,7 @@ def export(
     write(model, model, paths[plain], name, plain, lineage)
     columns = importance.measure(paths[plain], calibration if quantisations else [], threads)
     for kind in quantisations:
-        _quantise(paths[plain], paths[kind], kind, columns, threads)
+        _quantise(paths[plain], paths[kind], kind, columns, len(calibration), threads)
     return paths
 
 
@@ -199,16 +199,16 @@ def _interleave_rotary_pairs(weight: NDArray[np.float32], heads: int) -> NDArray
     return weight.reshape(heads, 2, rows // heads // 2, *width).swapaxes(1, 2).reshape(rows, *width)
 
 
-def _quantise(source: Path, target: Path, kind: str, columns: Importance, threads: int) -> None:
+def _quantise(source: Path, target: Path, kind: str, columns: Importance, rows: int, threads: int) -> None:
     llama.quiet()
     code = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{kind}", None)
     if code is None:
         raise SmeltError(f"llama.cpp has no quantisation {kind}; take it out of export.gguf.quantisations")
     settings = llama_cpp.llama_model_quantize_default_params()
     settings.ftype, settings.nthread = code, threads
-    matrix = importance.to_llama(columns)
+    matrix, keys = importance.to_llama(columns), importance.to_keys(columns, rows)
     if columns:
-        settings.imatrix = matrix
+        settings.imatrix, settings.kv_overrides = matrix, keys
     failed = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(settings))
     if failed:
         raise SmeltError(f"llama.cpp could not quantise {source.name} to {kind}; its message is above")

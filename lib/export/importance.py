@@ -51,3 +51,17 @@ def to_llama(importance: Importance) -> ctypes.Array[llama_cpp.llama_model_imatr
     ]
     entries.append(llama_cpp.llama_model_imatrix_data(None, None, 0))
     return (llama_cpp.llama_model_imatrix_data * len(entries))(*entries)
+
+
+def to_keys(importance: Importance, rows: int) -> ctypes.Array[llama_cpp.llama_model_kv_override]:
+    """What llama.cpp's own program writes into a file of the matrix that it was quantised by, for `rows` of text."""
+    keys = (llama_cpp.llama_model_kv_override * 4)()  # the last has no key
+    for key, (name, value) in zip(
+        keys, (("dataset", b"data/mix/val"), ("entries_count", len(importance)), ("chunks_count", rows)), strict=False
+    ):
+        key.key = f"quantize.imatrix.{name}".encode()
+        if isinstance(value, bytes):
+            key.tag, key.value.val_str = llama_cpp.LLAMA_KV_OVERRIDE_TYPE_STR, value
+        else:
+            key.tag, key.value.val_i64 = llama_cpp.LLAMA_KV_OVERRIDE_TYPE_INT, value
+    return keys

@@ -169,6 +169,12 @@ def test_keys(kind: str, exports: Callable, lineage: Lineage) -> None:
     assert file_types == [1, 7, 15]
     for path in paths.values():
         assert read(path) == lineage
+    weighed = {key: value for key, value in read_keys(paths["Q4_K_M"]).items() if "imatrix" in key}
+    assert weighed == {
+        "quantize.imatrix.dataset": "data/mix/val",
+        "quantize.imatrix.entries_count": 14,  # seven matrices of each of two blocks
+        "quantize.imatrix.chunks_count": len(CALIBRATION),
+    }
 
 
 def test_tokens_are_those_of_tokenizers_and_transformers(make_model: Callable, exports: Callable) -> None:
