@@ -8,7 +8,7 @@ from typing import NamedTuple
 from lib.evals.commands import Example
 from lib.evals.language_model import LanguageModel
 from lib.rag.answer import ground
-from lib.rag.store import Hit
+from lib.rag.passage import Hit
 
 
 class Question(NamedTuple):

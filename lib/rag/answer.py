@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import NamedTuple
 
-from lib.rag.store import Hit
+from lib.rag.passage import Hit
 
 _INSTRUCTION = "Answer from these quoted passages only and cite them like [1]."
 _LEAST_WORDS = 8  # a passage cut to fewer is left out

@@ -6,8 +6,9 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from lib.rag.passage import Passage
 from lib.text.documents import Document
 
 if TYPE_CHECKING:
@@ -16,15 +17,6 @@ if TYPE_CHECKING:
 # Where a text may be cut, the best places first: paragraphs, lines, sentences, words. At each of them the tokens of the
 # two sides add up to those of the whole, because the embedder's tokenizer never joins across white space or 。
 _BORDERS = [re.compile(pattern) for pattern in (r"\n\s*\n", r"\n", r"(?<=[.!?])[\"'”’)\]]*\s+|(?<=[。！？])", r"\s+")]
-
-
-class Passage(NamedTuple):
-    document: str  # id of the document that it was cut from
-    uri: str
-    source: str
-    title: str  # of the document; empty where it has none
-    start: int  # text == document.text[start : start + len(text)]
-    text: str
 
 
 class Chunker:
@@ -48,7 +40,8 @@ class Chunker:
             passage = text[start:end].strip()
             if passage:
                 start += len(text[start:end]) - len(text[start:end].lstrip())
-                yield Passage(document.id, document.uri, document.source, title, start, passage)
+                at = f"{document.id}:{start}"
+                yield Passage(at, document.id, document.source, title, start, start + len(passage), passage)
 
     def _spans(self, text: str) -> Iterator[tuple[int, int]]:
         tokens = [start for start, _ in self._tokenizer.encode(text, add_special_tokens=False).offsets]

@@ -17,27 +17,24 @@ import shutil
 import sqlite3
 import tempfile
 import uuid
+from collections.abc import Collection
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from lib.pipeline.errors import SmeltError
-from lib.rag.chunk import Passage
 from lib.rag.embed import Embedder
+from lib.rag.passage import Hit, Passage
 
 _COLLECTION = "passages"
 _DATABASE = "chroma.sqlite3"
 _SYNC_THRESHOLD = 1000  # Chroma's default
 _NEVER = 2**31 - 1
 _EPOCH = "1970-01-01 00:00:00"
-
-
-class Hit(NamedTuple):
-    passage: Passage
-    similarity: float  # cosine
 
 
 def _client(folder: Path) -> Any:
@@ -81,11 +78,12 @@ class IndexWriter:
         """Add passages with their vectors, float32 [len(passages), dimension]; at most Chroma's batch of 5,461."""
         self.passages += len(passages)
         self._collection.add(
-            ids=[f"{passage.document}:{passage.start}" for passage in passages],
+            ids=[passage.id for passage in passages],
             embeddings=vectors,
             documents=[passage.text for passage in passages],
             metadatas=[
-                {name: value for name, value in passage._asdict().items() if name != "text"} for passage in passages
+                {name: value for name, value in asdict(passage).items() if name not in ("id", "text")}
+                for passage in passages
             ],
         )
 
@@ -156,11 +154,14 @@ class Index:
             )
         self._embedder = embedder
         self._min_similarity: float = facts["min_similarity"]
-        self._results: int = min(facts["top_k"], facts["passages"])
+        self._top_k: int = facts["top_k"]
+        self._passages: int = facts["passages"]
+        self._client: Any = None
         self._collection: Any = None
         if facts["passages"]:
             copy = _private_copy(folder / "chroma" / _DATABASE, facts["database"], copies)
-            self._collection = _client(copy).get_collection(_COLLECTION, embedding_function=None)
+            self._client = _client(copy)
+            self._collection = self._client.get_collection(_COLLECTION, embedding_function=None)
 
     def documents(self) -> set[str]:
         """Ids of the documents that have a passage in the index."""
@@ -168,14 +169,36 @@ class Index:
             return set()
         return {metadata["document"] for metadata in self._collection.get(include=["metadatas"])["metadatas"]}
 
-    def search(self, question: str) -> list[Hit]:
-        """The passages nearest to `question`, best first: at most `top_k`, none below `min_similarity`."""
+    def search(self, question: str, top_k: int | None = None, sources: Collection[str] | None = None) -> list[Hit]:
+        """The passages nearest to `question`, best first, by cosine similarity; none below `min_similarity`.
+
+        Args:
+            top_k: at most so many; None: as many as the index was built with.
+            sources: only passages from these; None: all.
+        """
+        if self._collection is None or (sources is not None and not sources):
+            return []
+        found = self._collection.query(
+            query_embeddings=self._embedder.encode([question]),
+            n_results=min(top_k or self._top_k, self._passages),
+            where=None if sources is None else {"source": {"$in": sorted(sources)}},
+        )
+        rows = zip(found["ids"][0], found["documents"][0], found["metadatas"][0], found["distances"][0], strict=True)
+        hits = [Hit(Passage(id=id, text=text, **metadata), 1 - distance) for id, text, metadata, distance in rows]
+        return [hit for hit in hits if hit.score >= self._min_similarity]
+
+    def document(self, id: str) -> list[Passage]:
+        """The passages of a document, in its order; none where the index has no such document."""
         if self._collection is None:
             return []
-        found = self._collection.query(query_embeddings=self._embedder.encode([question]), n_results=self._results)
-        rows = zip(found["documents"][0], found["metadatas"][0], found["distances"][0], strict=True)
-        hits = [Hit(Passage(text=text, **metadata), 1 - distance) for text, metadata, distance in rows]
-        return [hit for hit in hits if hit.similarity >= self._min_similarity]
+        found = self._collection.get(where={"document": id}, include=["documents", "metadatas"])
+        rows = zip(found["ids"], found["documents"], found["metadatas"], strict=True)
+        passages = [Passage(id=id, text=text, **metadata) for id, text, metadata in rows]
+        return sorted(passages, key=lambda passage: passage.start)
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
 
 
 def _private_copy(database: Path, sha256: str, copies: Path) -> Path:

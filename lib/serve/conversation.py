@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from lib.completion.chat_model import ChatModel, Message
 from lib.pipeline.errors import SmeltError
 from lib.rag.answer import ground, only_retrieved
-from lib.rag.store import Hit
+from lib.rag.passage import Hit
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,12 @@ from pathlib import Path
 from lib.completion.chat_model import ChatModel
 from lib.pipeline.errors import SmeltError
 from lib.rag.answer import cited
-from lib.rag.store import Hit, Index
+from lib.rag.passage import Hit
+from lib.rag.search import Retriever
 from lib.serve.conversation import Conversation, Sampling
 
 MODELS = Path("models/export/gguf")
 INDEX = Path("models/index")
-EMBEDDER = Path("data/assets/minilm")
-COPIES = Path(".scratch/chroma")
 TYPED = Path(".scratch/chat_history")
 
 
@@ -43,13 +42,6 @@ def default_model(folder: Path) -> Path:
     raise SmeltError(f"there is no model in {folder}: run `make repro` first, or `make pull`")
 
 
-def open_index() -> Index:
-    """The index of this repository, with the embedder that it needs."""
-    from lib.rag.embed import Embedder
-
-    return Index(INDEX, Embedder(EMBEDDER, workers=1), COPIES)
-
-
 def show(text: str) -> None:
     """Print without control characters: a model or a document may not steer the terminal."""
     print("".join(c for c in text if c.isprintable() or c in "\n\t"), end="", flush=True)
@@ -62,11 +54,10 @@ def note(text: str) -> None:
 def show_sources(hits: Iterable[Hit], numbers: set[int]) -> None:
     """List the passages that the answer could draw on, those it cites marked."""
     show("\nSources (* cited):\n" if numbers else "\nSources:\n")
-    for number, (passage, similarity) in enumerate(hits, start=1):
+    for number, (passage, score) in enumerate(hits, start=1):
         mark = "*" if number in numbers else " "
-        title = f"{passage.title}: " if passage.title else ""
-        show(f" {mark}[{number}] {title}{passage.document} at {passage.start:,}, similarity {similarity:.2f}\n")
-        show(f"      {passage.uri}\n")
+        heading = f"{passage.heading}: " if passage.heading else ""
+        show(f" {mark}[{number}] {heading}{passage.document} at {passage.start:,}, score {score:.2f}\n")
 
 
 class Terminal:
@@ -74,13 +65,13 @@ class Terminal:
 
     def __init__(self, conversation: Conversation) -> None:
         self._conversation = conversation
-        self._index: Index | None = None
+        self._index: Retriever | None = None
         self._docs = False
 
     def toggle_docs(self) -> None:
         if self._index is None:
             note("opening the index")
-            self._index = open_index()
+            self._index = Retriever.open(INDEX)
         self._docs = not self._docs
         note(f"documents {'on' if self._docs else 'off'}")
 

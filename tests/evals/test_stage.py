@@ -15,14 +15,11 @@ import pytest
 from lib.evals.items import read_items
 from lib.pipeline.errors import SmeltError
 from lib.preset import apply
-from lib.rag.chunk import Passage
-from lib.rag.embed import Embedder
-from lib.rag.store import IndexWriter
 from lib.text.documents import Document, write_documents
 from tests.evals.conftest import make_model_folder
 from tests.evals.test_benchmarks import FILES, write
 from tests.evals.test_instructions import PUNKT
-from tests.rag.tiny import write_embedder
+from tests.rag.tiny import write_embedder, write_index
 from tests.text import project
 
 TASKS = ["piqa", "openbookqa", "boolq"]
@@ -60,10 +57,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]  # fmt: skip
     for split in ("train", "val", "test"):
         write(root / f"data/chat/{split}.jsonl", rows)
-    embedder = Embedder(write_embedder(root / "data/assets/minilm"), workers=1)
-    passages = [Passage(page, "u", "s", "", 0, f"{page}: {command}") for page, command in COMMANDS.items()][:2]
-    with IndexWriter(root / "models/index", embedder, top_k=2, min_similarity=-1.0) as index:
-        index.add(passages, embedder.encode([passage.text for passage in passages]))
+    pages = [Document(page, f"{page}: {command}", "u", "s", "CC0-1.0") for page, command in COMMANDS.items()]
+    write_index(root / "models/index", write_embedder(root / "data/assets/minilm"), pages[:2], top_k=2)
     return root
 
 

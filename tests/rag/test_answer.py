@@ -1,12 +1,14 @@
 import pytest
 
 from lib.rag.answer import cited, ground, only_retrieved, prompt
-from lib.rag.chunk import Passage
-from lib.rag.store import Hit
+from lib.rag.passage import Hit, Passage
 
 
 def hits(*texts: str) -> list[Hit]:
-    return [Hit(Passage(f"docs/{n}", "", "docs", "", 0, text), 0.9 - n / 10) for n, text in enumerate(texts)]
+    return [
+        Hit(Passage(f"docs/{n}:0", f"docs/{n}", "docs", "", 0, len(text), text), 0.9 - n / 10)
+        for n, text in enumerate(texts)
+    ]
 
 
 def test_everything_that_fits_is_in_the_prompt() -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from lib.rag.chunk import Chunker
 from lib.rag.embed import Embedder
+from lib.rag.passage import Passage
 from tests.rag.tiny import document
 
 PIECES = ["the ", "list", "buckets. ", "\n", "\n\n", "x" * 150, "漢字。", "漢字", "Ünïcödé ", "a-b_c/d ", "🙂",
@@ -35,7 +36,7 @@ def test_a_short_document_is_one_passage_with_its_title(embedder: Embedder) -> N
     (passage,) = Chunker(embedder.tokenizer, 50, 10).passages(
         document("a", "  the list\n\nthe bucket \n", title="List")
     )
-    assert passage == ("docs/a", "file:a", "docs", "List", 2, "the list\n\nthe bucket")
+    assert passage == Passage("docs/a:2", "docs/a", "docs", "List", 2, 22, "the list\n\nthe bucket")
 
 
 def test_cuts_at_paragraphs_before_sentences_before_words(embedder: Embedder) -> None:

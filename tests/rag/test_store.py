@@ -10,8 +10,8 @@ import pytest
 from chromadb.errors import InvalidArgumentError
 
 from lib.pipeline.errors import SmeltError
-from lib.rag.chunk import Passage
 from lib.rag.embed import Embedder
+from lib.rag.passage import Passage
 from lib.rag.store import Index, IndexWriter
 from tests.rag.tiny import write_embedder
 
@@ -20,9 +20,10 @@ WORDS = ["the", "list", "bucket", "object", "role", "policy", "user", "queue", "
 
 def passages(count: int) -> list[Passage]:
     draw = random.Random(3)
+    texts = [" ".join(draw.choices(WORDS, k=8)) for _ in range(count)]
     return [
-        Passage(f"docs/{n}", f"file:{n}", "docs", "Ä title" if n % 2 else "", n, " ".join(draw.choices(WORDS, k=8)))
-        for n in range(count)
+        Passage(f"docs/{n}:{n}", f"docs/{n}", "docs", "Ä title" if n % 2 else "", n, n + len(text), text)
+        for n, text in enumerate(texts)
     ]
 
 
@@ -64,7 +65,7 @@ def test_searching_agrees_with_brute_force_and_changes_no_byte(embedder: Embedde
             similarities = vectors @ embedder.encode([question])[0]
             hits = index.search(question)
             nearest = np.sort(similarities)[::-1][:4]
-            np.testing.assert_allclose([hit.similarity for hit in hits], nearest, atol=1e-5)
+            np.testing.assert_allclose([hit.score for hit in hits], nearest, atol=1e-5)
             for passage, similarity in hits:
                 assert passage == found[passage.start]
                 assert similarities[passage.start] == pytest.approx(similarity, abs=1e-5)
@@ -95,7 +96,7 @@ def test_top_k_and_min_similarity(embedder: Embedder, tmp_path: Path) -> None:
     index = Index(build(tmp_path / "a", embedder, 3, top_k=10), embedder, tmp_path / "copies")
     everything = index.search("the bucket list")
     assert len(everything) == 3
-    least = everything[1].similarity - 1e-6
+    least = everything[1].score - 1e-6
     index = Index(build(tmp_path / "b", embedder, 3, top_k=10, min_similarity=least), embedder, tmp_path / "copies")
     assert index.search("the bucket list") == everything[:2]
 

@@ -1,6 +1,7 @@
 """A BERT of random weights that embeds in a millisecond, in the three files of a real one."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -8,6 +9,9 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel
 
+from lib.rag.chunk import Chunker
+from lib.rag.embed import Embedder
+from lib.rag.store import IndexWriter
 from lib.text.documents import Document
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
@@ -36,3 +40,16 @@ def write_embedder(folder: Path, seed: int = 0) -> Path:
 
 def document(name: str, text: str, **kept: str) -> Document:
     return Document(f"docs/{name}", text, f"file:{name}", "docs", "CC0-1.0", json.dumps([kept]))
+
+
+def write_index(
+    folder: Path, embedder: Path, documents: Iterable[Document], top_k: int = 4, min_similarity: float = -1.0
+) -> Path:
+    """An index of `documents` in `folder`, built with the embedder that `write_embedder` wrote."""
+    loaded = Embedder(embedder, workers=1)
+    chunker = Chunker(loaded.tokenizer, 50, 5)
+    with IndexWriter(folder, loaded, top_k, min_similarity) as index:
+        for one in documents:
+            found = list(chunker.passages(one))
+            index.add(found, loaded.encode([passage.text for passage in found]))
+    return folder

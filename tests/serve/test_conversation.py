@@ -4,8 +4,7 @@ import pytest
 
 from lib.completion.chat_model import ChatModel
 from lib.pipeline.errors import SmeltError
-from lib.rag.chunk import Passage
-from lib.rag.store import Hit
+from lib.rag.passage import Hit, Passage
 from lib.serve.conversation import Conversation, Sampling
 
 
@@ -20,7 +19,7 @@ def conversation(model: ChatModel, notes: list[str]) -> Conversation:
 
 
 def hit(text: str) -> Hit:
-    return Hit(Passage("docs/a", "file:a", "docs", "", 0, text), 0.9)
+    return Hit(Passage("docs/a:0", "docs/a", "docs", "", 0, len(text), text), 0.9)
 
 
 def test_turns_are_remembered_until_the_context_is_full(conversation: Conversation, notes: list[str]) -> None:

@@ -7,11 +7,8 @@ from pathlib import Path
 import pytest
 
 from lib.pipeline.errors import SmeltError
-from lib.rag.chunk import Chunker
-from lib.rag.embed import Embedder
-from lib.rag.store import IndexWriter
 from lib.serve.terminal import default_model, show
-from tests.rag.tiny import document, write_embedder
+from tests.rag.tiny import document, write_embedder, write_index
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,12 +19,10 @@ def home(gguf_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("home")
     (folder / "models/export/gguf").mkdir(parents=True)
     shutil.copy(gguf_file, folder / "models/export/gguf")
-    embedder = Embedder(write_embedder(folder / "data/assets/minilm"), workers=1)
     texts = {"list": "the list the bucket", "other": "q w z"}
-    with IndexWriter(folder / "models/index", embedder, top_k=1, min_similarity=0.999) as index:
-        for name, text in texts.items():
-            found = list(Chunker(embedder.tokenizer, 50, 5).passages(document(name, text, title="A\x1b[31m title")))
-            index.add(found, embedder.encode([passage.text for passage in found]))
+    documents = [document(name, text, title="A\x1b[31m title") for name, text in texts.items()]
+    embedder = write_embedder(folder / "data/assets/minilm")
+    write_index(folder / "models/index", embedder, documents, top_k=1, min_similarity=0.999)
     return folder
 
 
@@ -58,7 +53,7 @@ def test_quit_leaves_the_rest_unread(home: Path) -> None:
 def test_documents_are_cited_or_said_to_have_nothing(home: Path) -> None:
     done = chat(home, "the list the bucket\n/docs\n/docs\n5 6 7 8 9\n" + "x" * 300 + "\n", "--docs")
     assert done.returncode == 0
-    source = "Sources:\n  [1] A[31m title: docs/list at 0, similarity 1.00\n      file:list\n"
+    source = "Sources:\n  [1] A[31m title: docs/list at 0, score 1.00\n"
     assert source in done.stdout  # the title's escape sequence is gone
     assert done.stdout.endswith("This is not in the documents.\n" * 2)
     assert [line for line in done.stderr.splitlines() if "documents o" in line] == [
