@@ -1,6 +1,7 @@
 """Measure a model (`base`, `chat` or the `reference`): bits per byte of held-out text by source, the commands it gives
 for held-out tasks of the manual, with passages from the index and without, instructions that a program can check, and
-public benchmarks. Every figure has its standard error; items.jsonl has every item's score, for paired comparisons.
+public benchmarks; and whether the index finds the documents of held-out questions, in each way of searching it. Every
+figure has its standard error; items.jsonl has every item's score, for paired comparisons.
 
 What a part measured is kept in .scratch/measured by its content: the model, the questions, the settings, the code. So a
 run that is killed loses one part at most, and a change of one part, or of the data, measures no other again.
@@ -17,7 +18,7 @@ from lib.evals.benchmarks import Benchmarks, local_tasks
 from lib.pipeline.hashes import hash_value
 from lib.pipeline.run import Run, stage
 
-TEXT, CONVERSATIONS, INDEX, EMBEDDER = "data/mix/test", "data/chat", "models/index", "data/assets/minilm"
+TEXT, CONVERSATIONS, INDEX = "data/mix/test", "data/chat", "models/index"
 IFBENCH, NLTK = "data/assets/ifbench", "data/assets/nltk"
 
 
@@ -59,9 +60,11 @@ def main(run: Run) -> None:
     from lib.evals.instructions.follow import OWN, checkers, read_prompts, score
     from lib.evals.items import Item, to_lines
     from lib.evals.language_model import load_language_model
-    from lib.evals.retrieval import with_passages
-    from lib.rag.embed import Embedder
-    from lib.rag.store import Index
+    from lib.evals.retrieval import DEPTH, score_retrieval, with_passages
+    from lib.rag.build import settings_of
+    from lib.rag.embed import load_embedder
+    from lib.rag.index import Index
+    from lib.rag.search import Retriever
 
     # The questions
     documents = sample_held_out(run.dep(TEXT), settings.held_out_bytes)
@@ -72,10 +75,23 @@ def main(run: Run) -> None:
     for found, what, where in ((documents, "text", TEXT), (commands, "commands", CONVERSATIONS)):
         if not found:
             run.log(f"{where} holds no {what}: nothing to measure there")
-    index = Index(run.dep(INDEX), Embedder(run.dep(EMBEDDER), run.workers), run.scratch / "index")
-    indexed = index.documents()
-    retrievable = [example for example in held_out if example.document in indexed][: settings.retrieval.commands]
-    hits = [index.search(example.prompt) for example in retrievable]
+    index = settings_of(Index.open(run.dep(INDEX)))
+    models = [index.embedder.folder, *([index.rerank.folder] if index.rerank else [])]
+    for part in models:
+        run.dep(part)
+    embedder = load_embedder(index.embedder, run.root, run.workers)
+    with Retriever.open(run.dep(INDEX), embedder, run.scratch_home.parent / "stores", run.root, run.log) as retriever:
+        indexed = retriever.documents()
+        questions = [*held_out, *read_examples(conversations / "test.jsonl", "encyclopedia", None)]
+        questions = [one for one in questions if one.document in indexed][: settings.retrieval.questions]
+        hits = {
+            mode: [retriever.search(one.prompt, DEPTH, mode=mode) for one in questions]
+            for mode in settings.retrieval.modes
+        }
+        retrievable = [one for one in held_out if one.document in indexed][: settings.retrieval.commands]
+        passages = {
+            mode: [retriever.search(one.prompt, mode=mode) for one in retrievable] for mode in settings.retrieval.modes
+        }
     instructions = {
         "own": read_prompts(OWN, settings.instructions.own),
         "ifbench": read_prompts(run.dep(IFBENCH) / "IFBench_test.jsonl", settings.instructions.ifbench),
@@ -88,7 +104,7 @@ def main(run: Run) -> None:
     torch.set_num_threads(run.workers)
     backend = select_backend()
     run.observed["device"] = backend.describe()
-    (folder,) = set(run.declared.data) - {TEXT, CONVERSATIONS, INDEX, EMBEDDER, IFBENCH, NLTK, *assets}
+    (folder,) = set(run.declared.data) - {TEXT, CONVERSATIONS, INDEX, IFBENCH, NLTK, *models, *assets}
     run.log(f"loading {folder}")
     model = load_language_model(run.dep(folder), backend.device)
     kept = Kept(run, folder)
@@ -102,8 +118,11 @@ def main(run: Run) -> None:
     most = settings.max_new_tokens
     asked = {example.id: example for example in (*commands, *articles, *retrievable)}
     said = dict(zip(asked, answers("commands", [one.messages for one in asked.values()], most), strict=True))
-    questions = with_passages(model, retrievable, hits, settings.retrieval.prompt_tokens, most)
-    aided = answers("commands_with_passages", [question.messages for question in questions], most)
+    room = settings.retrieval.prompt_tokens
+    grounded = {mode: with_passages(model, retrievable, found, room, most) for mode, found in passages.items()}
+    prompts = list({json.dumps(one.messages): one.messages for every in grounded.values() for one in every}.values())
+    aided = answers("commands_with_passages", prompts, most)  # ways that found the same passages ask once
+    answer_to = {json.dumps(prompt): answer for prompt, answer in zip(prompts, aided, strict=True)}
     followed = {
         name: answers(
             f"instructions_{name}",
@@ -129,11 +148,16 @@ def main(run: Run) -> None:
     for name, answered, examples in (
         ("commands", [said[example.id] for example in commands], commands),
         ("commands_alone", [said[example.id] for example in retrievable], retrievable),
-        ("commands_with_passages", aided, retrievable),
     ):
         scored[name], found = score_commands(name, answered, examples, manual)
         items += found
-    scored["commands_with_passages"]["page_found"] = sum(question.found for question in questions)
+    scored["commands_with_passages"], retrieval = {}, {}
+    for mode, asked_with in grounded.items():
+        answered = [answer_to[json.dumps(one.messages)] for one in asked_with]
+        values, found = score_commands(f"commands_with_passages_{mode}", answered, retrievable, manual)
+        scored["commands_with_passages"][mode] = values | {"page_found": sum(one.found for one in asked_with)}
+        retrieval[mode], ranks = score_retrieval(f"retrieval_{mode}", questions, hits[mode])
+        items += [*found, *ranks]
     obeyed = {}
     with checkers(run.dep(NLTK)) as known:
         for name, prompts in instructions.items():
@@ -158,6 +182,7 @@ def main(run: Run) -> None:
         {
             "bits_per_byte": text,
             **scored,
+            "retrieval": retrieval,
             "instructions": obeyed,
             "tasks": {name: task["metrics"] for name, task in chosen.items()},
         }

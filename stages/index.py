@@ -1,4 +1,4 @@
-"""Cut documents into passages, embed them, and store them in Chroma for `make chat`.
+"""Cut documents into passages, embed them, and write them into the index that `make chat` and `make serve` search.
 
 Where a source has more documents than `index.sources` allows it, those with the smallest hash of their id are taken:
 spread over the source, and the same ones whatever else changes.
@@ -7,19 +7,14 @@ spread over the source, and the same ones whatever else changes.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable
-from itertools import islice
 from pathlib import Path
 
-from lib.params.results import Index
+from lib.params.retrieval import Index
 from lib.pipeline.run import Run, stage
-from lib.rag.chunk import Chunker
-from lib.rag.embed import Embedder
-from lib.rag.store import IndexWriter
+from lib.rag.build import write_index
+from lib.rag.embed import load_embedder
 from lib.text.documents import read_documents, read_table
-
-BLOCK = 512  # passages embedded and stored at a time; sorted by length within
 
 
 @stage
@@ -36,27 +31,24 @@ def main(run: Run) -> None:
     if not chosen:
         run.log(f"no documents from {', '.join(wanted.sources) or 'any source'}: the index is empty")
 
-    embedder = Embedder(run.dep("data/assets/minilm"), run.workers)
-    chunker = Chunker(embedder.tokenizer, wanted.chunk_tokens, wanted.overlap_tokens)
+    run.dep(wanted.embedder.folder)
+    embedder = load_embedder(wanted.embedder, run.root, run.workers)
     documents = run.progress(
         (found for found in read_documents(folder) if found.id in chosen), len(chosen), "documents"
     )
-    passages = (passage for document in documents for passage in chunker.passages(document))
+    vectors = run.scratch_home.parent / "vectors"
+    index = write_index(run.out("models/index"), wanted, embedder, documents, vectors)
 
-    per_source = Counter(dict.fromkeys(wanted.sources, 0))
-    with IndexWriter(run.out("models/index"), embedder, wanted.top_k, wanted.min_similarity) as index:
-        while block := list(islice(passages, BLOCK)):
-            index.add(block, embedder.encode([passage.text for passage in block]))
-            per_source.update(passage.source for passage in block)
-
+    count, passages = index.count()
     run.metrics(
         {
-            "documents": len(chosen),
-            "passages": index.passages,
+            "documents": count,
+            "passages": passages,
             "dimension": embedder.dimension,
-            "sources": dict(per_source),
+            "sources": dict.fromkeys(wanted.sources, 0) | index.sources(),
         }
     )
+    index.close()
 
 
 def ids_by_source(folder: Path, sources: Iterable[str]) -> dict[str, list[str]]:

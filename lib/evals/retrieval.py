@@ -1,14 +1,19 @@
-"""Held-out tasks with passages from the index before the question, as `make chat` asks them."""
+"""Retrieval measured: is the right document found, and do answers gain by passages, as `make chat` would ask?"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lib.evals.commands import Example
+from lib.evals.estimates import mean
+from lib.evals.items import Item
 from lib.evals.language_model import LanguageModel
 from lib.rag.answer import ground
 from lib.rag.passage import Hit
+
+DEPTH = 10  # passages looked at for each question
+_CUTS = (1, 5, DEPTH)
 
 
 class Question(NamedTuple):
@@ -16,6 +21,30 @@ class Question(NamedTuple):
 
     messages: list[dict[str, str]]
     found: bool
+
+
+def score_retrieval(
+    name: str, examples: Sequence[Example], hits: Sequence[Sequence[Hit]]
+) -> tuple[dict[str, Any], list[Item]]:
+    """How often the document of each question is among the first passages found for it.
+
+    Returns:
+        `questions`, and with standard errors `recall_at_1`, `_5` and `_10` (a passage of the document is among so many)
+        and `mrr` (the mean of 1 / rank of the first such passage, 0 beyond the tenth; Voorhees 1999, TREC-8). And each
+        question's, as items of `name`.
+    """
+    scores: dict[str, list[float]] = {**{f"recall_at_{cut}": [] for cut in _CUTS}, "mrr": []}
+    for example, found in zip(examples, hits, strict=True):
+        ranks = [at for at, hit in enumerate(found[:DEPTH], start=1) if hit.passage.document == example.document]
+        for cut in _CUTS:
+            scores[f"recall_at_{cut}"].append(float(bool(ranks) and ranks[0] <= cut))
+        scores["mrr"].append(1 / ranks[0] if ranks else 0.0)
+    items = [
+        Item(f"{name}/{key}", example.id, value)
+        for key, values in scores.items()
+        for example, value in zip(examples, values, strict=True)
+    ]
+    return {"questions": len(examples)} | {key: mean(values).as_metric() for key, values in scores.items()}, items
 
 
 def with_passages(

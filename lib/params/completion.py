@@ -28,6 +28,9 @@ def _base_address(url: str) -> str:
     return url.rstrip("/")
 
 
+BaseAddress = Annotated[str, AfterValidator(_base_address)]
+
+
 class Budget(Section):
     """Of all requests of a run together; null is no limit. Answers from the cache count as what they cost when made."""
 
@@ -50,7 +53,7 @@ class LocalModel(Section):
 
 
 class RemoteModel(Section):
-    url: Annotated[str, AfterValidator(_base_address)] | None
+    url: BaseAddress | None
     model: Annotated[str, Field(min_length=1)] | None
     key: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] | None  # the environment variable that holds the key
     structured: Literal["json_schema", "json_object", "none"]  # how the server is told the schema

@@ -15,7 +15,8 @@ from ruamel.yaml.error import YAMLError
 from lib.params.clean import CleanRules
 from lib.params.judging import Contamination, Judge
 from lib.params.preferences import Prefer, Preferences
-from lib.params.results import Evaluate, Export, Index
+from lib.params.results import Evaluate, Export
+from lib.params.retrieval import Index
 from lib.params.sources import Asset, Licences, Source
 from lib.params.synthesis import Synthesize
 from lib.params.text import Chat, Dedup, Encode, Mix, Pii, Tokenizer
@@ -90,8 +91,10 @@ class Params(Section):
         folder, _, name = self.finetune.base.rpartition("/")
         if folder == "data/assets" and name not in self.assets:
             problems.append(f"finetune.base: no such asset: {name!r} (there are: {', '.join(self.assets)})")
-        if self.index.overlap_tokens >= self.index.chunk_tokens:
-            problems.append("index.overlap_tokens must be smaller than index.chunk_tokens")
+        for model in [self.index.embedder, *([self.index.rerank] if self.index.rerank else [])]:
+            folder, _, name = model.folder.rpartition("/")
+            if folder == "data/assets" and name not in self.assets:
+                problems.append(f"index: no such asset: {name!r} (there are: {', '.join(self.assets)})")
         if all(source.weight == 0 for source in self.sources.values()):
             problems.append("sources: every weight is 0, so the mixture would be empty")
         if problems:

@@ -1,4 +1,4 @@
-"""`evaluate`, `export` and `index`: what is made of a trained model."""
+"""`evaluate` and `export`: what is made of a trained model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from lib.params.retrieval import SearchMode
 from lib.params.values import Name, NotNegative, Positive, Section
 
 
@@ -15,7 +16,9 @@ class BenchmarkTask(Section):
 
 
 class Retrieval(Section):
+    questions: NotNegative
     commands: NotNegative
+    modes: list[SearchMode]
     prompt_tokens: Annotated[int, Field(ge=64)]
 
 
@@ -110,11 +113,3 @@ class Export(Section):
     gguf: ExportGguf  # which `make chat` and `make serve` run
     onnx: ExportOnnx | None
     mlx: ExportMlx | None
-
-
-class Index(Section):
-    chunk_tokens: Annotated[int, Field(ge=16, le=254)]
-    overlap_tokens: NotNegative
-    sources: dict[Name, Positive | None]
-    top_k: Positive
-    min_similarity: Annotated[float, Field(ge=-1, le=1)]

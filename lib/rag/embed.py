@@ -1,91 +1,83 @@
-"""Sentence embeddings with a BERT encoder: mean of the last hidden states, L2-normalised (https://arxiv.org/abs/1908.10084)."""
+"""Embedders: what turns texts into vectors whose cosine says how near their meanings are.
+
+folder with modules.json   a model of the sentence-transformers library, by that library
+another folder             a BERT encoder such as the pinned all-MiniLM-L6-v2: our own few lines, which load in a third
+                           of the time
+endpoint                   whatever speaks the OpenAI API's /embeddings
+"""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from lib.params.retrieval import EmbedderSettings
 from lib.pipeline.errors import SmeltError
 
-FILES = ("config.json", "model.safetensors", "tokenizer.json")
-MAX_TOKENS = 256  # what all-MiniLM-L6-v2 was published for; trained with 128: https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2
-_BATCH = 32
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+_SAME = 0.99  # cosine of a probe with itself, computed by other machines or in fewer bits
 
 
-class Embedder:
-    """A BERT encoder read from `folder`: config.json, model.safetensors and tokenizer.json.
+class Embedder(Protocol):
+    """Any number of threads may encode at the same time."""
 
-    Args:
-        workers: threads, each of which computes whole batches by itself. So their number changes no bit of the result
-            (threads inside an operation may split sums differently), and it is faster: 78 passages a second on two
-            cores, 65 with two threads inside each operation.
-
-    Raises:
-        SmeltError: a file is missing or does not fit the others.
-    """
-
-    def __init__(self, folder: Path, workers: int) -> None:
-        missing = [name for name in FILES if not (folder / name).is_file()]
-        if missing:
-            raise SmeltError(f"the embedder {folder} has no {', '.join(missing)}; run `dvc repro assets@{folder.name}`")
-
-        import torch
-        from safetensors.torch import load_file
-        from tokenizers import Tokenizer
-        from transformers import BertConfig, BertModel
-
-        torch.set_num_threads(1)
-        self._folder, self._workers = folder, workers
-        config = BertConfig.from_json_file(folder / "config.json")
-        self._model = BertModel(config, add_pooling_layer=False).eval()
-        try:
-            unfilled = self._model.load_state_dict(load_file(folder / "model.safetensors"), strict=False).missing_keys
-        except RuntimeError as error:
-            raise SmeltError(f"{folder}: model.safetensors does not fit config.json: {error}") from None
-        if unfilled:
-            raise SmeltError(f"{folder}/model.safetensors is not a BERT encoder: it has no {', '.join(unfilled[:3])}")
-        self.dimension: int = config.hidden_size
-        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self.tokenizer.no_padding()  # tokenizer.json pads and cuts to 128
-        self.tokenizer.no_truncation()
-        self.tokenizer.encode_special_tokens = True  # "[SEP]" in a text is text
-        self._truncating = Tokenizer.from_str(self.tokenizer.to_str())
-        self._truncating.encode_special_tokens = True
-        self._truncating.enable_truncation(min(MAX_TOKENS, config.max_position_embeddings))
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """sha256 over the three files: vectors of different embedders may not be compared."""
-        digest = hashlib.sha256()
-        for name in FILES:
-            with (self._folder / name).open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-        return digest.hexdigest()
+    dimension: int
+    max_tokens: int  # that it reads of a text, special ones included
+    tokenizer: Tokenizer  # its own, without padding and truncation; an endpoint's is the folder's
+    fingerprint: str  # of all that decides its vectors, as far as it is known here
+    probe: list[float] | None  # the vector of a fixed sentence, for a model that lies elsewhere
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """float32 [len(texts), dimension], rows of length 1. Of a text, its first 254 tokens are read."""
-        ids = [encoding.ids for encoding in self._truncating.encode_batch(list(texts))]
-        vectors = np.empty((len(ids), self.dimension), np.float32)
-        by_length = sorted(range(len(ids)), key=lambda row: -len(ids[row]))  # little padding; the longest first
-        batches = [by_length[at : at + _BATCH] for at in range(0, len(ids), _BATCH)]
-        with ThreadPoolExecutor(self._workers) as pool:
-            for batch, rows in zip(batches, pool.map(lambda batch: self._forward([ids[row] for row in batch]), batches),
-                                   strict=True):  # fmt: skip
-                vectors[batch] = rows
-        return vectors
+        """float32 [len(texts), dimension], rows of length 1."""
 
-    def _forward(self, ids: list[list[int]]) -> np.ndarray:
-        import torch
+    def encode_questions(self, texts: Sequence[str]) -> np.ndarray:
+        """The same of questions, which some models read in another way."""
 
-        length = max(map(len, ids))
-        input_ids = torch.tensor([row + [0] * (length - len(row)) for row in ids])
-        mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in ids])
-        with torch.inference_mode():
-            hidden = self._model(input_ids=input_ids, attention_mask=mask).last_hidden_state
-            mean = (hidden * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
-            return torch.nn.functional.normalize(mean, dim=1).numpy()
+
+def check_same(facts: Mapping[str, Any], embedder: Embedder, what: str) -> None:
+    """Vectors of different embedders may not be compared.
+
+    Args:
+        facts: of an index: its embedder's `fingerprint`, `dimension` and `probe`.
+        what: names that index.
+
+    Raises:
+        SmeltError: it was built with another embedder than this one.
+    """
+    known, now = facts["probe"], embedder.probe
+    moved = known is not None and now is not None and (len(known) != len(now) or float(np.dot(known, now)) < _SAME)
+    if facts["fingerprint"] != embedder.fingerprint or moved:
+        raise SmeltError(
+            f"{what} was built with another embedder ({facts['dimension']} dimensions, {facts['fingerprint'][:12]}; "
+            f"this one has {embedder.dimension}, {embedder.fingerprint[:12]}), and their vectors cannot be compared: "
+            f"run `dvc repro index`"
+        )
+
+
+def load_embedder(settings: EmbedderSettings, root: Path, workers: int) -> Embedder:
+    """The embedder that `settings` describe.
+
+    Args:
+        root: of the repository, which its folder is relative to.
+        workers: threads that compute, which change no bit of the result.
+
+    Raises:
+        SmeltError: it is not there, or is none.
+    """
+    folder = root / settings.folder
+    if settings.kind == "openai":
+        from lib.rag.endpoint import Endpoint
+
+        return Endpoint(settings.openai, folder)
+    if (folder / "modules.json").is_file():
+        from lib.rag.sentence_transformer import SentenceTransformer
+
+        return SentenceTransformer(folder, workers)
+    from lib.rag.bert import Bert
+
+    return Bert(folder, workers)

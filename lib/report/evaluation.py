@@ -26,6 +26,7 @@ COMMANDS = {
     "exact_match": "command exact",
     "token_f1": "token F1",
 }
+RETRIEVAL = {"recall_at_1": "recall@1", "recall_at_5": "recall@5", "recall_at_10": "recall@10", "mrr": "MRR"}
 INSTRUCTIONS = {"own": "our prompts of IFEval's kinds", "ifbench": "IFBench"}
 
 
@@ -111,25 +112,37 @@ def _commands(measured: Mapping[str, Any]) -> list[Block]:
 
 
 def _retrieval(measured: Mapping[str, Any]) -> list[Block]:
-    """The same measures on the tasks whose page is in the index, without its passages and with them."""
+    """What the index finds, and the same measures on the tasks whose page is in it, without passages and with them."""
+    blocks: list[Block] = []
+    modes = measured["chat"]["retrieval"]
+    if questions := max((found["questions"] for found in modes.values()), default=0):
+        rows = [[mode, *(estimate(found[key], as_percent=True) for key in RETRIEVAL)] for mode, found in modes.items()]
+        caption = f"Whether the index finds the document of {count(questions)} held-out questions"
+        blocks += [
+            Table(caption, [Column("search by"), *map(Column, RETRIEVAL.values())], rows),
+            Note(
+                "Recall: a passage of the right document is among the first so many. MRR: the mean of 1 / the rank of "
+                "the first such passage. Vector: by meaning; keyword: by words (BM25); hybrid: both, their ranks fused."
+            ),
+        ]
     examples = measured["chat"]["commands_alone"]["examples"]
     if not examples:
-        return []
-    ways = ("commands_alone", "commands_with_passages")
-    columns = [Column(f"{model} {way}") for model in MODELS for way in ("alone", "with passages")]
+        return blocks
+    ways = {"alone": lambda of: of["commands_alone"]}
+    ways |= {f"with passages ({mode})": lambda of, mode=mode: of["commands_with_passages"][mode] for mode in modes}
     rows = [
-        [
-            f"{title}, indexed",
-            *(estimate(measured[model][way][key], as_percent=True) for model in MODELS for way in ways),
-        ]
-        for key, title in COMMANDS.items()
-    ]
-    found = [f"{measured[model]['commands_with_passages']['page_found']} ({model})" for model in MODELS]
+        [f"{model}, {way}", *(estimate(scores(measured[model])[key], as_percent=True) for key in COMMANDS),
+         count(scores(measured[model])["page_found"]) if way != "alone" else NONE]
+        for model in MODELS
+        for way, scores in ways.items()
+    ]  # fmt: skip
+    columns = [Column("model"), *map(Column, COMMANDS.values()), Column("page in the prompt")]
     return [
-        Table(f"{examples} held-out tasks whose page is in the index", [Column("measure"), *columns], rows),
+        *blocks,
+        Table(f"{examples} held-out tasks whose page is in the index", columns, rows),
         Note(
-            f"A passage of the right page was in the prompt for {', '.join(found)} of {examples}: what a model reads "
-            "at once limits how many passages fit."
+            f"Page in the prompt: how many of the {examples} prompts held a passage of the right page. What a model "
+            "reads at once limits how many passages fit."
         ),
     ]
 

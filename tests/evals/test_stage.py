@@ -105,8 +105,12 @@ def test_a_kill_loses_one_part_and_another_task_measures_itself_alone(
     texts = items["bits_per_byte/s"].values()
     total = sum(item.score * item.weight for item in texts) / sum(item.weight for item in texts)
     assert total == pytest.approx(metrics["bits_per_byte"]["sources"]["s"]["value"], abs=1e-5)
-    assert set(items["commands/valid"]) > set(items["commands_with_passages/valid"])
-    assert metrics["commands_with_passages"]["examples"] == 2  # of three, those whose page is in the index
+    assert list(metrics["commands_with_passages"]) == list(metrics["retrieval"]) == ["vector", "keyword", "hybrid"]
+    for mode, found in metrics["commands_with_passages"].items():
+        assert set(items["commands/valid"]) > set(items[f"commands_with_passages_{mode}/valid"])
+        assert found["examples"] == 2  # of three, those whose page is in the index
+        assert metrics["retrieval"][mode]["questions"] == 2
+        assert metrics["retrieval"][mode]["recall_at_5"]["value"] == 1.0
     assert set(metrics["instructions"]) == {"own", "ifbench"}
     samples = json.loads((root / "reports/evaluate/chat/samples.json").read_text())
     assert {sample["task"] for sample in samples} == {"commands", *TASKS}

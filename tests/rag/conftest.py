@@ -2,8 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from lib.rag.embed import Embedder
+from lib.rag.bert import Bert
+from tests.rag.postgres import postgres
 from tests.rag.tiny import write_embedder
+
+__all__ = ["postgres"]
 
 
 @pytest.fixture(scope="session")
@@ -12,5 +15,5 @@ def embedder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def embedder(embedder_folder: Path) -> Embedder:
-    return Embedder(embedder_folder, workers=2)
+def embedder(embedder_folder: Path) -> Bert:
+    return Bert(embedder_folder, workers=2)

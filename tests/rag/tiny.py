@@ -3,15 +3,17 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel
 
-from lib.rag.chunk import Chunker
-from lib.rag.embed import Embedder
-from lib.rag.store import IndexWriter
+from lib.params.retrieval import Index
+from lib.rag import build
+from lib.rag.bert import Bert
+from lib.rag.embed import load_embedder
 from lib.text.documents import Document
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
@@ -42,14 +44,27 @@ def document(name: str, text: str, **kept: str) -> Document:
     return Document(f"docs/{name}", text, f"file:{name}", "docs", "CC0-1.0", json.dumps([kept]))
 
 
+def settings(**changes: Any) -> Index:
+    """Of an index for tests: its embedder lies in data/assets/minilm, which `write_embedder` made."""
+    endpoint = {"url": None, "model": None, "key": None, "max_tokens": 256, "prefix": "", "question_prefix": "",
+                "batch": 8, "timeout_seconds": 5, "retries": 0}  # fmt: skip
+    values = {
+        "embedder": {"kind": "folder", "folder": "data/assets/minilm", "openai": endpoint},
+        "chunk_tokens": 50, "overlap_tokens": 5, "sources": {"docs": None}, "store": "chroma", "mode": "vector",
+        "candidates": 20, "top_k": 4, "min_similarity": -1.0, "min_words": 0.0, "rerank": None,
+    }  # fmt: skip
+    return Index.model_validate(values | changes)
+
+
 def write_index(
-    folder: Path, embedder: Path, documents: Iterable[Document], top_k: int = 4, min_similarity: float = -1.0
-) -> Path:
-    """An index of `documents` in `folder`, built with the embedder that `write_embedder` wrote."""
-    loaded = Embedder(embedder, workers=1)
-    chunker = Chunker(loaded.tokenizer, 50, 5)
-    with IndexWriter(folder, loaded, top_k, min_similarity) as index:
-        for one in documents:
-            found = list(chunker.passages(one))
-            index.add(found, loaded.encode([passage.text for passage in found]))
+    folder: Path, embedder: Path, documents: Iterable[Document], top_k: int = 4, min_similarity: float = -1.0,
+    root: Path | None = None, **changes: Any,
+) -> Path:  # fmt: skip
+    """An index of `documents` in `folder`, built with the embedder that `write_embedder` wrote.
+
+    With `root`, it is built with the embedder of its settings, in that repository.
+    """
+    wanted = settings(top_k=top_k, min_similarity=min_similarity, **changes)
+    loaded = load_embedder(wanted.embedder, root, 1) if root is not None else Bert(embedder, workers=1)
+    build.write_index(folder, wanted, loaded, documents).close()
     return folder

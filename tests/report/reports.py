@@ -361,7 +361,17 @@ def _metrics(name: str, item: str, sources: list[str]) -> dict[str, Any]:
                 },
                 "commands": {"examples": 150, **commands},
                 "commands_alone": {"examples": 20, **commands},
-                "commands_with_passages": {"examples": 20, "page_found": 9, **commands},
+                "commands_with_passages": {
+                    mode: {"examples": 20, "page_found": 9, **commands} for mode in ("vector", "hybrid")
+                },
+                "retrieval": {
+                    mode: {
+                        "questions": 40,
+                        **{f"recall_at_{cut}": score(0.6 + cut / 40, 0.07) for cut in (1, 5, 10)},
+                        "mrr": score(0.7, 0.05),
+                    }
+                    for mode in ("vector", "hybrid")
+                },
                 "instructions": {
                     "own": {"prompts": 120, "instructions": 180, **followed},
                     "ifbench": {"prompts": 24, "instructions": 30, **followed},

@@ -106,7 +106,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Page:
                 values["bits_per_byte"] = {"overall": score(None, None), "sources": {}}
                 nothing = dict.fromkeys(("service", "valid", "exact_match", "token_f1"), score(None, None))
                 values["commands"] = values["commands_alone"] = {"examples": 0} | nothing
-                values["commands_with_passages"] = {"examples": 0, "page_found": 0} | nothing
+                values["commands_with_passages"] = values["retrieval"] = {}
                 for found in values["instructions"].values():
                     found["prompts"] = 0
                 values["tasks"] = {"piqa": values["tasks"]["piqa"] | {"accuracy": score(1.0, None)}}

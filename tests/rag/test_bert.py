@@ -9,14 +9,14 @@ from tokenizers import Tokenizer
 from transformers import BertConfig, BertModel
 
 from lib.pipeline.errors import SmeltError
-from lib.rag.embed import Embedder
+from lib.rag.bert import Bert
 from tests.rag.tiny import write_embedder
 
 MINILM = Path(__file__).parents[2] / "data/assets/minilm"
 TEXTS = ["the list", "bucket", "the bucket list " * 30, "[SEP] a", "a " * 400, "?"] * 15
 
 
-def test_vectors_are_normalised_means_of_single_unpadded_texts(embedder: Embedder, embedder_folder: Path) -> None:
+def test_vectors_are_normalised_means_of_single_unpadded_texts(embedder: Bert, embedder_folder: Path) -> None:
     model = BertModel(BertConfig.from_json_file(embedder_folder / "config.json")).eval()
     model.load_state_dict(load_file(embedder_folder / "model.safetensors"))
     vectors = embedder.encode(TEXTS)
@@ -32,22 +32,22 @@ def test_vectors_are_normalised_means_of_single_unpadded_texts(embedder: Embedde
         np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-5)
 
 
-def test_the_number_of_workers_changes_no_bit(embedder: Embedder, embedder_folder: Path) -> None:
-    assert embedder.encode(TEXTS).tobytes() == Embedder(embedder_folder, workers=1).encode(TEXTS).tobytes()
+def test_the_number_of_workers_changes_no_bit(embedder: Bert, embedder_folder: Path) -> None:
+    assert embedder.encode(TEXTS).tobytes() == Bert(embedder_folder, workers=1).encode(TEXTS).tobytes()
 
 
-def test_a_special_token_in_a_text_is_text(embedder: Embedder) -> None:
+def test_a_special_token_in_a_text_is_text(embedder: Bert) -> None:
     assert Tokenizer.from_str(embedder.tokenizer.to_str()).token_to_id("[SEP]") == 3
     assert 3 not in embedder.tokenizer.encode("a [SEP] b", add_special_tokens=False).ids
 
 
-def test_no_texts(embedder: Embedder) -> None:
+def test_no_texts(embedder: Bert) -> None:
     assert embedder.encode([]).shape == (0, 32)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SmeltError, match=r"has no config\.json, model\.safetensors, tokenizer\.json.*assets@gone"):
-        Embedder(tmp_path / "gone", workers=1)
+        Bert(tmp_path / "gone", workers=1)
 
 
 def test_weights_that_do_not_fit_are_refused(embedder_folder: Path, tmp_path: Path) -> None:
@@ -55,23 +55,23 @@ def test_weights_that_do_not_fit_are_refused(embedder_folder: Path, tmp_path: Pa
     config = (folder / "config.json").read_text()
     (folder / "config.json").write_text(config.replace('"num_hidden_layers": 2', '"num_hidden_layers": 3'))
     with pytest.raises(SmeltError, match="is not a BERT encoder"):
-        Embedder(folder, workers=1)
+        Bert(folder, workers=1)
     (folder / "config.json").write_text(config.replace('"intermediate_size": 64', '"intermediate_size": 32'))
     with pytest.raises(SmeltError, match="does not fit"):
-        Embedder(folder, workers=1)
+        Bert(folder, workers=1)
 
 
-def test_the_fingerprint_tells_embedders_apart(embedder: Embedder, embedder_folder: Path, tmp_path: Path) -> None:
+def test_the_fingerprint_tells_embedders_apart(embedder: Bert, embedder_folder: Path, tmp_path: Path) -> None:
     copied = shutil.copytree(embedder_folder, tmp_path / "copy")
-    assert Embedder(copied, workers=1).fingerprint == embedder.fingerprint
-    assert Embedder(write_embedder(tmp_path / "other", seed=1), workers=1).fingerprint != embedder.fingerprint
+    assert Bert(copied, workers=1).fingerprint == embedder.fingerprint
+    assert Bert(write_embedder(tmp_path / "other", seed=1), workers=1).fingerprint != embedder.fingerprint
 
 
 @pytest.mark.skipif(
     not (MINILM / "model.safetensors").exists(), reason="run `dvc repro assets@minilm` to have the real one"
 )
 def test_minilm_finds_the_meaning() -> None:
-    question, *texts = Embedder(MINILM, workers=2).encode(
+    question, *texts = Bert(MINILM, workers=2).encode(
         [
             "How do I see which buckets I have?",
             "The following ls command lists all of the user's S3 buckets.",
