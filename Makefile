@@ -1,7 +1,7 @@
 # `make` lists the targets. Each one that needs Python makes .venv first and works by itself.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check bench-data bench-scale bench-kills bench-train bench-finetune bench-quality bench-evaluation bench exp queue preset align pin crawl chat adapters licences lineage push-hub serve-vllm push pull unlock graph clean
+.PHONY: help setup repro test check bench-data bench-scale bench-kills bench-train bench-finetune bench-quality bench-evaluation bench-retrieval bench exp queue preset align pin crawl ingest chat adapters licences lineage push-hub serve-vllm push pull unlock graph clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -15,7 +15,7 @@ GROUPS := pipeline data completion train mlx sinks eval export rag serve report 
 help: ## list the targets
 	@echo "Smelt: from a folder of documents to a small language model you own"
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
-	@echo "Machine-local settings (they never change a result): SMELT_DEVICE=cpu|cuda|rocm|mps|mlx  SMELT_MICRO_BATCH=auto|ROWS  SMELT_COMPILE=0|1  SMELT_SINKS=tensorboard,wandb,trackio  SMELT_JUDGE=0|1  SMELT_WORKERS=N  SMELT_WHEELS=DIR  SMELT_HUB=DIR  SMELT_RESPONSES=DIR  SMELT_REQUESTS=N  SMELT_EXECUTOR=local|ray|slurm  SMELT_LAUNCHER='torchrun --nproc-per-node N'  SMELT_SHARDING=ddp|fsdp  SMELT_UNSLOTH=0|1"
+	@echo "Machine-local settings (they never change a result): SMELT_DEVICE=cpu|cuda|rocm|mps|mlx  SMELT_MICRO_BATCH=auto|ROWS  SMELT_COMPILE=0|1  SMELT_SINKS=tensorboard,wandb,trackio  SMELT_JUDGE=0|1  SMELT_QDRANT=URL  SMELT_POSTGRES=URL  SMELT_COLLECTION=NAME  SMELT_WORKERS=N  SMELT_WHEELS=DIR  SMELT_HUB=DIR  SMELT_RESPONSES=DIR  SMELT_REQUESTS=N  SMELT_EXECUTOR=local|ray|slurm  SMELT_LAUNCHER='torchrun --nproc-per-node N'  SMELT_SHARDING=ddp|fsdp  SMELT_UNSLOTH=0|1"
 
 # The stamp names what was installed: a changed pin installs again, anything else does not.
 setup: $(BIN)/.installed ## make .venv with the pinned dependencies
@@ -59,7 +59,10 @@ bench-quality: setup ## measure what a time budget reaches beside a plain recipe
 bench-evaluation: setup ## measure SmolLM2 on public benchmarks beside its published scores (ARGS="--limit 400": 30 minutes)
 	$(BIN)/python -m tests.benchmarks.evaluation $(ARGS)
 
-bench: bench-data bench-scale bench-train bench-finetune bench-quality bench-evaluation bench-kills ## all of them: an hour
+bench-retrieval: setup ## measure an index of 10,000 passages: building, searching in each store, what is found (6 minutes)
+	$(BIN)/python -m tests.benchmarks.retrieval $(ARGS)
+
+bench: bench-data bench-scale bench-train bench-finetune bench-quality bench-evaluation bench-retrieval bench-kills ## all of them: an hour
 
 bench-kills: setup ## kill 25 training runs at random moments: do they end in the same bits? (10 minutes on two cores)
 	$(BIN)/python -m tests.benchmarks.kills $(ARGS)
@@ -93,6 +96,9 @@ pin: setup ## write the current commit of datasets of a hub into params.yaml: ma
 
 crawl: setup ## ask for the pages of a web source again, and keep those that changed: make crawl SOURCE=handbook
 	@$(BIN)/python -m lib.sources.crawl $(SOURCE)
+
+ingest: setup ## bring the index up to date with your folders, without training: make ingest [SOURCES="internal"]
+	@$(BIN)/python -m lib.ingest $(SOURCES)
 
 chat: setup ## talk to the exported model in the terminal; /docs answers from the documents, with citations
 	@$(BIN)/python -m lib.serve.terminal $(ARGS)

@@ -6,7 +6,7 @@ import functools
 import heapq
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from lib.params.sources import FolderSource
@@ -55,10 +55,17 @@ def read(folder: Path, name: str, source: FolderSource, workers: int) -> Iterato
     Raises:
         SmeltError: a file cannot be read at all, or a table lacks a column that the source names.
     """
+    return (item for _, item in read_files(files(folder), folder, name, source, workers))
+
+
+def read_files(
+    paths: Iterable[Path], folder: Path, name: str, source: FolderSource, workers: int
+) -> Iterator[tuple[Path, Item]]:
+    """The documents of the files `paths` below `folder`, each with its file: as `read`, which takes all of them."""
     order: dict[Path, int] = {}
     refused: dict[Path, str] = {}
-    for path in files(folder):
-        if reason := _refusal(path, folder):
+    for path in paths:
+        if reason := refusal(path, folder):
             refused[path] = reason
         elif path.is_dir():
             continue  # a link to a folder that is read anyway
@@ -72,11 +79,11 @@ def read(folder: Path, name: str, source: FolderSource, workers: int) -> Iterato
     for path, (at, text, kept, reason) in found:
         # A name may be any bytes but "/"; those that are no UTF-8 are written as \\xff.
         place = os.fsencode(path.relative_to(folder)).decode("utf-8", "backslashreplace") + at
-        yield Document(f"{name}/{place}", text, f"{source.input}/{place}", name, source.licence, kept), reason
+        yield path, (Document(f"{name}/{place}", text, f"{source.input}/{place}", name, source.licence, kept), reason)
 
 
-def _refusal(path: Path, folder: Path) -> str | None:
-    """Why a file is not even opened."""
+def refusal(path: Path, folder: Path) -> str | None:
+    """Why a file is not even opened; None: it is."""
     if not path.resolve().is_relative_to(folder.resolve()):
         return "link_out_of_the_folder"
     return None if path.is_file() or path.is_dir() else "not_a_regular_file"
