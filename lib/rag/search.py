@@ -114,6 +114,8 @@ class Retriever:
         if mode not in self.modes:
             hint = "; rerank needs index.rerank in params.yaml" if mode == "rerank" else ""
             raise SmeltError(f"there is no search mode {mode!r} here; there are: {', '.join(self.modes)}{hint}")
+        if sources is not None and not sources:
+            return []
         limit = max(self.settings.candidates, top_k or 0)
         index = self._current()
         if mode == "keyword":

@@ -5,34 +5,42 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertModel
 
 from lib.params.retrieval import Index
 from lib.rag import build
 from lib.rag.bert import Bert
-from lib.rag.embed import load_embedder
+from lib.rag.embed import Embedder, load_embedder
 from lib.text.documents import Document
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 
 
-def write_embedder(folder: Path, seed: int = 0) -> Path:
-    folder.mkdir(parents=True)
+def tokenizer() -> Tokenizer:
+    """A WordPiece that knows three words and every character."""
     characters = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
     words = ["the", "list", "bucket", "##s", *characters, *(f"##{c}" for c in characters)]
     vocabulary = {token: index for index, token in enumerate([*SPECIAL, *words])}
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    tokenizer.enable_truncation(128)  # as all-MiniLM-L6-v2 comes, and as it must not be used
-    tokenizer.enable_padding(length=128)
-    tokenizer.save(str(folder / "tokenizer.json"))
+    made = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
+    made.normalizer = normalizers.BertNormalizer()
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    made.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return made
 
-    config = BertConfig(vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+
+def write_embedder(folder: Path, seed: int = 0) -> Path:
+    # Here, as torch takes seconds to import, and many tests need none.
+    import torch
+    from safetensors.torch import save_file
+    from transformers import BertConfig, BertModel
+
+    folder.mkdir(parents=True)
+    made = tokenizer()
+    made.enable_truncation(128)  # as all-MiniLM-L6-v2 comes, and as it must not be used
+    made.enable_padding(length=128)
+    made.save(str(folder / "tokenizer.json"))
+
+    config = BertConfig(vocab_size=made.get_vocab_size(), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
                         intermediate_size=64, max_position_embeddings=300, initializer_range=0.2)  # fmt: skip
     config.to_json_file(folder / "config.json")
     torch.manual_seed(seed)
@@ -57,14 +65,15 @@ def settings(**changes: Any) -> Index:
 
 
 def write_index(
-    folder: Path, embedder: Path, documents: Iterable[Document], top_k: int = 4, min_similarity: float = -1.0,
-    root: Path | None = None, **changes: Any,
+    folder: Path, embedder: Path | Embedder, documents: Iterable[Document], top_k: int = 4,
+    min_similarity: float = -1.0, root: Path | None = None, **changes: Any,
 ) -> Path:  # fmt: skip
-    """An index of `documents` in `folder`, built with the embedder that `write_embedder` wrote.
+    """An index of `documents` in `folder`, built with this embedder, or the one that `write_embedder` wrote there.
 
     With `root`, it is built with the embedder of its settings, in that repository.
     """
     wanted = settings(top_k=top_k, min_similarity=min_similarity, **changes)
-    loaded = load_embedder(wanted.embedder, root, 1) if root is not None else Bert(embedder, workers=1)
+    loaded = Bert(embedder, workers=1) if isinstance(embedder, Path) else embedder
+    loaded = load_embedder(wanted.embedder, root, 1) if root is not None else loaded
     build.write_index(folder, wanted, loaded, documents).close()
     return folder
