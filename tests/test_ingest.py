@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,29 +14,24 @@ from lib.pipeline.errors import SmeltError
 from lib.pipeline.hashes import hash_text
 from lib.rag import build
 from lib.rag.bert import Bert
+from lib.rag.embed import Embedder
 from lib.rag.index import Index
 from lib.sources import folder
 from lib.text.documents import Document
+from tests.rag.hashing import Hashing
 from tests.rag.tiny import settings, write_embedder
 from tests.text import project
 
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module")
-def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("assets")
-    write_embedder(home / "minilm")
-    for name in ("ner", "places"):
-        (home / name).mkdir()
-    return home
-
-
 @pytest.fixture
-def root(assets: Path, tmp_path: Path) -> Path:
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository whose index was built by the line from three files."""
+    monkeypatch.setattr("lib.ingest.load_embedder", lambda *_: Hashing())
     root = project.make(tmp_path / "repository", {"docs": project.folder("docs", rules="any", text=None)}, configure)
-    (root / "data/assets").symlink_to(assets)
+    for name in ("ner", "places"):
+        (root / "data/assets" / name).mkdir(parents=True)
     for name in ("a.txt", "b.txt", "sub/c.txt"):
         write(root, name, f"the list of {name}")
     make_index(root, ["a.txt", "b.txt", "sub/c.txt"])
@@ -55,14 +51,13 @@ def write(root: Path, name: str, text: str) -> None:
     path.write_text(text)
 
 
-def make_index(root: Path, names: list[str], **changes: object) -> None:
+def make_index(root: Path, names: list[str], embedder: Embedder | None = None, **changes: Any) -> None:
     shutil.rmtree(root / "models", ignore_errors=True)
     documents = []
     for name in names:
         text = (root / "data/docs" / name).read_text()
         documents.append(Document(f"docs/{name}", text, "u", "docs", "CC0-1.0", hash=hash_text(text)))
-    embedder = Bert(root / "data/assets/minilm", workers=1)
-    build.write_index(root / "models/index", settings(**changes), embedder, documents).close()
+    build.write_index(root / "models/index", settings(**changes), embedder or Hashing(), documents).close()
 
 
 def run(root: Path) -> str:
@@ -78,7 +73,7 @@ def texts(root: Path) -> dict[str, str]:
 
 def test_the_first_time_finds_what_the_line_has_unchanged(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = Index.open(root / "models/index").digest
-    monkeypatch.setattr(Bert, "encode", lambda *_: pytest.fail("nothing is new"))
+    monkeypatch.setattr(Hashing, "encode", lambda *_: pytest.fail("nothing is new"))
     assert run(root) == "docs: 0 added, 0 changed, 0 removed, 3 unchanged, 0 rejected"
     assert Index.open(root / "models/index").digest == before
 
@@ -149,9 +144,7 @@ def test_what_cannot_be_kept_up_to_date_says_why(root: Path, tmp_path: Path) -> 
     make_index(root, [], sources={})
     with pytest.raises(SmeltError, match="the index has no source docs"):
         ingest(root, ["docs"], 1, print)
-    make_index(root, [])
-    (root / "data/assets").unlink()
-    write_embedder(root / "data/assets/minilm", seed=1)
+    make_index(root, [], Hashing(1))
     with pytest.raises(SmeltError, match=r"models/index was built with another embedder"):
         run(root)
     shutil.rmtree(root / "models")
@@ -159,12 +152,27 @@ def test_what_cannot_be_kept_up_to_date_says_why(root: Path, tmp_path: Path) -> 
         run(root)
 
 
+def test_with_the_embedder_that_the_index_names(root: Path) -> None:
+    """As the command, in a process of its own."""
+    make_index(root, ["a.txt", "b.txt", "sub/c.txt"], Bert(write_embedder(root / "data/assets/minilm"), workers=1))
+    write(root, "new.txt", "the bucket is new")
+    command, environment = [sys.executable, "-m", "lib.ingest"], {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, env=environment)
+    said = "docs: 1 added, 0 changed, 0 removed, 3 unchanged, 0 rejected\nmodels/index: 4 documents, 4 passages\n"
+    assert (done.returncode, done.stdout) == (0, said), done.stderr
+    done = subprocess.run([*command, "wiki"], cwd=root, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stderr[:14]) == (1, "ingest: error:")
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from lib import ingest as module
 from lib.ingest import ingest
 from lib.rag.index import Index
+from tests.rag.hashing import Hashing
 
+module.load_embedder = lambda *_: Hashing()
 opened, last = Index.change, int(sys.argv[1])
 
 def change(self):
