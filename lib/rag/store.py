@@ -16,6 +16,7 @@ On a server the collection or table is called SMELT_COLLECTION (smelt_passages).
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -69,6 +70,8 @@ def open_store(name: str, dimension: int, home: Path) -> Store:
             put there.
     """
     collection = os.environ.get("SMELT_COLLECTION") or "smelt_passages"
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,47}", collection):
+        raise SmeltError(f"SMELT_COLLECTION is {collection!r}: letters, digits and _ make a name, at most 48")
     if name == "qdrant":
         from lib.rag.stores.qdrant import Qdrant
 

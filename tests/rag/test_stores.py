@@ -221,6 +221,9 @@ def test_a_store_that_is_down_is_one_message(tmp_path: Path, monkeypatch: pytest
     monkeypatch.delenv("SMELT_POSTGRES")
     with pytest.raises(SmeltError, match="SMELT_POSTGRES does not say where"):
         open_store("pgvector", DIMENSION, tmp_path)
+    monkeypatch.setenv("SMELT_COLLECTION", 'x"; DROP TABLE')
+    with pytest.raises(SmeltError, match="SMELT_COLLECTION is"):
+        open_store("pgvector", DIMENSION, tmp_path)
 
 
 def test_a_damaged_chroma_is_made_again(index: Index, tmp_path: Path) -> None:
