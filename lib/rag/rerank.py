@@ -33,13 +33,13 @@ class Reranker:
         try:
             self._model = CrossEncoder(
                 str(folder), device="cpu", local_files_only=True, trust_remote_code=False,
-                model_kwargs={"use_safetensors": True}, activation_fn=torch.nn.Sigmoid(),
+                model_kwargs={"use_safetensors": True, "dtype": torch.float32}, activation_fn=torch.nn.Sigmoid(),
             )  # fmt: skip
         except Exception as error:
             raise SmeltError(
                 f"{folder} cannot be read as a cross-encoder: {' '.join(str(error).split())[:300]}"
             ) from None
-        if (labels := self._model.config.num_labels) != 1:
+        if (labels := self._model.num_labels) != 1:
             raise SmeltError(f"{folder} tells {labels} classes apart; a cross-encoder for ranking gives one score")
 
     def scores(self, question: str, passages: Sequence[str]) -> list[float]:

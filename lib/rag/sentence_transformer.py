@@ -32,7 +32,7 @@ class SentenceTransformer:
         try:
             self._model = sentence_transformers.SentenceTransformer(
                 str(folder), device="cpu", local_files_only=True, trust_remote_code=False,
-                model_kwargs={"use_safetensors": True},
+                model_kwargs={"use_safetensors": True, "dtype": torch.float32},
             )  # fmt: skip
         except Exception as error:
             raise SmeltError(f"the embedder {folder} cannot be read: {' '.join(str(error).split())[:300]}") from None
