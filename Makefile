@@ -1,7 +1,7 @@
 # `make` lists the targets. Each one that needs Python makes .venv first and works by itself.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check bench-data bench-scale bench-kills bench-train bench-finetune bench-quality bench-evaluation bench-retrieval bench exp queue preset align pin crawl ingest chat adapters licences lineage push-hub serve-vllm push pull unlock graph clean
+.PHONY: help setup repro test check bench-data bench-scale bench-kills bench-train bench-finetune bench-quality bench-evaluation bench-retrieval bench-serve bench exp queue preset align pin crawl ingest chat serve adapters licences lineage push-hub serve-vllm push pull unlock graph clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -62,7 +62,10 @@ bench-evaluation: setup ## measure SmolLM2 on public benchmarks beside its publi
 bench-retrieval: setup ## measure an index of 10,000 passages: building, searching in each store, what is found (6 minutes)
 	$(BIN)/python -m tests.benchmarks.retrieval $(ARGS)
 
-bench: bench-data bench-scale bench-train bench-finetune bench-quality bench-evaluation bench-retrieval bench-kills ## all of them: an hour
+bench-serve: setup ## load the server with 1,000 mixed requests of 32 clients, and measure its overhead
+	$(BIN)/python -m tests.benchmarks.serve $(ARGS)
+
+bench: bench-data bench-scale bench-train bench-finetune bench-quality bench-evaluation bench-retrieval bench-serve bench-kills ## all of them: an hour
 
 bench-kills: setup ## kill 25 training runs at random moments: do they end in the same bits? (10 minutes on two cores)
 	$(BIN)/python -m tests.benchmarks.kills $(ARGS)
@@ -102,6 +105,9 @@ ingest: setup ## bring the index up to date with your folders, without training:
 
 chat: setup ## talk to the exported model in the terminal; /docs answers from the documents, with citations
 	@$(BIN)/python -m lib.serve.terminal $(ARGS)
+
+serve: setup ## serve the model to this machine: a page to chat with, and the OpenAI API for any client [ARGS="--port 8001"]
+	@exec $(BIN)/python -m lib.serve.server $(ARGS)
 
 adapters: setup ## ask several adapters on one base: make adapters ARGS="models/base a=FOLDER b=FOLDER 'QUESTION'"
 	@$(BIN)/python -m lib.adapters $(ARGS)

@@ -1,22 +1,25 @@
 """Ask a model about retrieved passages, and keep what it cites to what was retrieved.
 
 A passage is data: the caller tokenizes it without special tokens, so that it cannot end the message it stands in, and a
-line that looks like the beginning of another numbered passage is changed here.
+line that looks like the beginning of another numbered passage is changed here. Whatever a passage asks for, a model
+knows nothing to tell but what stands in its prompt: the conversation and these passages.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from lib.rag.passage import Hit
 
+NOT_FOUND = "This is not in the documents."  # said in place of an answer where nothing is close enough
 _INSTRUCTION = "Answer from these quoted passages only and cite them like [1]."
 _LEAST_WORDS = 8  # a passage cut to fewer is left out
-_CITATION = re.compile(r"\[(\d{1,3})\]")
-_MAYBE_CITATION = re.compile(r"\[\d{0,3}$")
+# [1], [1, 3]; and where code begins or ends, in which brackets are indices
+_PARTS = re.compile(r"(?P<ticks>`+)|\[\s*(?P<numbers>\d{1,3}(?:\s*[,;]\s*\d{1,3})*)\s*\]")
+_MAYBE_CITATION = re.compile(r"\[[\d\s,;]{0,40}$")
 
 
 def prompt(question: str, passages: Sequence[str]) -> str:
@@ -54,17 +57,66 @@ def ground(question: str, hits: Sequence[Hit], fits: Callable[[str], bool]) -> G
     return Grounded(prompt(question, passages), used, shortened)
 
 
+class Citation(NamedTuple):
+    number: int  # of the passage, from 1
+    start: int  # answer[start:end] is [number]
+    end: int
+
+
 def only_retrieved(pieces: Iterable[str], passages: int) -> Generator[str, None, None]:
-    """Stream an answer on without citations of passages that do not exist; [1] to [`passages`] stay."""
-    held = ""
+    """Stream an answer on without citations of passages that do not exist; see OnlyRetrieved."""
+    citing = OnlyRetrieved(passages)
     for piece in pieces:
-        text = _CITATION.sub(lambda match: match[0] if 1 <= int(match[1]) <= passages else "", held + piece)
+        yield citing.feed(piece)
+    yield citing.rest()
+
+
+class OnlyRetrieved:
+    """Lets an answer through, piece by piece, without citations of passages that do not exist.
+
+    [1] to [`passages`] stay, [1, 3] becomes [1][3]. What stands in backticks, and name[0], is code and stays as it is.
+    """
+
+    def __init__(self, passages: int) -> None:
+        self._passages = passages
+        self._held = self._last = ""
+        self._code = False
+
+    def feed(self, piece: str) -> str:
+        """What is certain of the answer after one more piece of it."""
+        text = _PARTS.sub(self._kept, self._held + piece)
         cut = _MAYBE_CITATION.search(text)
-        held = text[cut.start() :] if cut else ""
-        yield text[: len(text) - len(held)]
-    yield held
+        self._held = text[cut.start() :] if cut else ""
+        text = text[: len(text) - len(self._held)]
+        self._last = text[-1:] or self._last
+        return text
+
+    def rest(self) -> str:
+        """What was held back, at the end."""
+        held, self._held = self._held, ""
+        return held
+
+    def _kept(self, match: re.Match[str]) -> str:
+        before = match.string[match.start() - 1] if match.start() else self._last
+        if match["ticks"]:
+            self._code ^= before != "`"  # else they go on with those of the piece before
+            return match[0]
+        if self._code or (match["numbers"] == "0" and before.isalnum()):
+            return match[0]
+        numbers = (int(number) for number in re.findall(r"\d+", match["numbers"]))
+        return "".join(f"[{number}]" for number in numbers if 1 <= number <= self._passages)
+
+
+def citations(answer: str, passages: int) -> Iterator[Citation]:
+    """Where an answer that `OnlyRetrieved` let through cites which of its passages."""
+    code = False
+    for match in _PARTS.finditer(answer):
+        if match["ticks"]:
+            code = not code
+        elif not code and match["numbers"].isdigit() and 1 <= int(match["numbers"]) <= passages:
+            yield Citation(int(match["numbers"]), *match.span())
 
 
 def cited(answer: str, hits: Sequence[Hit]) -> set[int]:
     """The numbers of the passages that `answer` cites."""
-    return {int(match[1]) for match in _CITATION.finditer(answer)} & set(range(1, len(hits) + 1))
+    return {citation.number for citation in citations(answer, len(hits))}

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from lib.completion.chat_model import ChatModel
 from lib.pipeline.errors import SmeltError
-from lib.rag.answer import cited
+from lib.rag.answer import NOT_FOUND, cited
 from lib.rag.passage import Hit
 from lib.rag.search import Retriever
 from lib.serve.conversation import Conversation, Sampling
@@ -99,7 +99,7 @@ class Terminal:
         if self._docs and self._index is not None:
             hits = self._index.search(question)
             if not hits:
-                show("This is not in the documents.\n")
+                show(f"{NOT_FOUND}\n")
                 return
             hits, pieces = self._conversation.ask_about(question, hits)
             answer = self._stream(pieces)
