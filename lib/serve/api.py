@@ -135,7 +135,7 @@ def create_app(settings: Settings, model: ServedModel, documents: Documents | No
 
     @app.get("/")
     async def page() -> Response:
-        return FileResponse(PAGE / "index.html")
+        return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
 
     app.mount("/page", StaticFiles(directory=PAGE))
     return app

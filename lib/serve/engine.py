@@ -55,6 +55,7 @@ class Engine:
         self.admitted = 0
         self._jobs: deque[Job] = deque()
         self._changed = threading.Condition()
+        self._running: Job | None = None
         self._closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
@@ -64,11 +65,11 @@ class Engine:
         self._thread.start()
 
     def close(self) -> None:
-        """Drop what waits, and wait for the thread."""
+        """Drop what waits, stop what is written, and wait for the thread."""
         with self._changed:
             self._closing = True
-            for job in self._jobs:
-                job.stopped.set()
+            if self._running is not None:
+                self._running.stopped.set()
             self._changed.notify()
         self._thread.join()
 
@@ -135,7 +136,8 @@ class Engine:
     def _next(self) -> Job | None:
         with self._changed:
             self._changed.wait_for(lambda: self._jobs or self._closing)
-            return None if self._closing else self._jobs.popleft()
+            self._running = None if self._closing else self._jobs.popleft()
+            return self._running
 
     def _give(self, job: Job, written: Piece | Done | Failed) -> None:
         assert self._loop is not None

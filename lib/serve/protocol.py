@@ -10,12 +10,22 @@ from __future__ import annotations
 import secrets
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from lib.serve.model import Sampling
 
+
+def _whole(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("half of a surrogate pair is no character") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_whole)]
 Empty = Annotated[list[Any], Field(max_length=0)] | None
-Stop = Annotated[str, Field(min_length=1, max_length=200)]
+Stop = Annotated[Text, Field(min_length=1, max_length=200)]
 
 
 class Refused(Exception):
@@ -82,7 +92,7 @@ class TextPart(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     type: Literal["text"]
-    text: str
+    text: Text
 
 
 class ChatMessage(BaseModel):
@@ -91,7 +101,7 @@ class ChatMessage(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart] | None
+    content: Text | list[TextPart] | None
     name: str | None = None
     refusal: None = None
     annotations: list[Any] | None = None
@@ -156,7 +166,7 @@ class ChatRequest(_Generation):
 
 
 class CompletionRequest(_Generation):
-    prompt: str | list[Annotated[int, Field(ge=0)]] | Annotated[list[str], Field(min_length=1, max_length=1)]
+    prompt: Text | list[Annotated[int, Field(ge=0)]] | Annotated[list[Text], Field(min_length=1, max_length=1)]
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     echo: Literal[False] | None = None
     suffix: Literal[""] | None = None
@@ -165,8 +175,8 @@ class CompletionRequest(_Generation):
 
 class EmbeddingRequest(_Request):
     input: (
-        Annotated[str, Field(min_length=1)]
-        | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=2048)]
+        Annotated[Text, Field(min_length=1)]
+        | Annotated[list[Annotated[Text, Field(min_length=1)]], Field(min_length=1, max_length=2048)]
     )
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = None
