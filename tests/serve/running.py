@@ -21,7 +21,7 @@ class Running:
     """
 
     def __init__(self, home: Path, *arguments: str, keys: str = "") -> None:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "SMELT_API_KEYS": keys, "OMP_WAIT_POLICY": "passive"}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "SMELT_API_KEYS": keys}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "lib.serve.server", "--port", "0", *arguments],
             cwd=home, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
