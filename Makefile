@@ -15,7 +15,7 @@ GROUPS := pipeline data completion train mlx sinks eval export rag serve report 
 help: ## list the targets
 	@echo "Smelt: from a folder of documents to a small language model you own"
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
-	@echo "Machine-local settings (they never change a result): SMELT_DEVICE=cpu|cuda|rocm|mps|mlx  SMELT_MICRO_BATCH=auto|ROWS  SMELT_COMPILE=0|1  SMELT_SINKS=tensorboard,wandb,trackio  SMELT_JUDGE=0|1  SMELT_QDRANT=URL  SMELT_POSTGRES=URL  SMELT_COLLECTION=NAME  SMELT_WORKERS=N  SMELT_WHEELS=DIR  SMELT_HUB=DIR  SMELT_RESPONSES=DIR  SMELT_REQUESTS=N  SMELT_EXECUTOR=local|ray|slurm  SMELT_LAUNCHER='torchrun --nproc-per-node N'  SMELT_SHARDING=ddp|fsdp  SMELT_UNSLOTH=0|1"
+	@echo "Machine-local settings (they never change a result): SMELT_DEVICE=cpu|cuda|rocm|mps|mlx  SMELT_MICRO_BATCH=auto|ROWS  SMELT_COMPILE=0|1  SMELT_SINKS=tensorboard,wandb,trackio  SMELT_JUDGE=0|1  SMELT_QDRANT=URL  SMELT_POSTGRES=URL  SMELT_COLLECTION=NAME  SMELT_WORKERS=N  SMELT_WHEELS=DIR  SMELT_HUB=DIR  SMELT_RESPONSES=DIR  SMELT_REQUESTS=N  SMELT_EXECUTOR=local|ray|slurm  SMELT_LAUNCHER='torchrun --nproc-per-node N'  SMELT_SHARDING=ddp|fsdp  SMELT_UNSLOTH=0|1  SMELT_API_KEYS=KEY,KEY"
 
 # The stamp names what was installed: a changed pin installs again, anything else does not.
 setup: $(BIN)/.installed ## make .venv with the pinned dependencies

@@ -104,7 +104,10 @@ class OnlyRetrieved:
         if self._code or (match["numbers"] == "0" and before.isalnum()):
             return match[0]
         numbers = (int(number) for number in re.findall(r"\d+", match["numbers"]))
-        return "".join(f"[{number}]" for number in numbers if 1 <= number <= self._passages)
+        kept = "".join(f"[{number}]" for number in numbers if 1 <= number <= self._passages)
+        # Of [[9]7], taking [9] away would leave another.
+        opened = _MAYBE_CITATION.search(match.string, 0, match.start())
+        return kept or ("?" if opened else "")
 
 
 def citations(answer: str, passages: int) -> Iterator[Citation]:

@@ -26,7 +26,6 @@ from lib.serve.protocol import ChatRequest, CompletionRequest, Refused
 from lib.serve.writing import Done, Piece
 
 Result = TypeVar("Result")
-_BROKEN = Refused(500, "the model failed; the server's log says how")
 _RETRY_SECONDS = 2.0  # when the queue is full
 _RETRIEVALS = 2  # at the same time; each takes a core from the model
 
@@ -204,8 +203,8 @@ class _Answer:
                         done = entry
                     else:
                         pieces.append(self._noted(entry))
-        except Failed:
-            raise _BROKEN from None
+        except Failed as error:
+            raise Refused(500, str(error)) from None
         return self._prepared.format.whole(pieces, done.finish, self._annotations(), self._ended(done))
 
     async def events(self) -> AsyncIterator[bytes]:
@@ -225,8 +224,8 @@ class _Answer:
                         yield _event(written.usage_chunk(counted))
             yield b"data: [DONE]\n\n"
             complete = True
-        except Failed:
-            yield _event(_BROKEN.body)
+        except Failed as error:
+            yield _event(Refused(500, str(error)).body)
             complete = True
         finally:
             if not complete:

@@ -71,13 +71,13 @@ def create_app(settings: Settings, model: ServedModel, documents: Documents | No
             documents.close()
 
     # Its own pages of documentation take their scripts from elsewhere.
-    app = FastAPI(title="Smelt", lifespan=running, docs_url=None, redoc_url=None)
+    app = FastAPI(title="Smelt", lifespan=running, docs_url=None, redoc_url=None, max_body_size=settings.most_bytes)
+    app.state.engine = engine
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(settings.hosts), www_redirect=False)
     app.add_middleware(
         Guard,
         keys=settings.keys,
         caller=partial(Caller, settings.requests_per_minute, settings.tokens_per_minute),
-        most_bytes=settings.most_bytes,
         answered=lambda route, status: counted.responses.labels(route, status).inc(),
     )
     _add_errors(app)

@@ -26,7 +26,7 @@ class Busy(Exception):
 
 
 class Failed(Exception):
-    """The model broke down over a request; what happened is in the server's log."""
+    """There will be no more of an answer; the message says why."""
 
 
 @dataclass(eq=False)
@@ -73,6 +73,15 @@ class Engine:
             self._changed.notify()
         self._thread.join()
 
+    def give_up(self) -> None:
+        """End every answer now, and tell who waits for one."""
+        with self._changed:
+            jobs = [*self._jobs, *([self._running] if self._running else [])]
+            self._jobs.clear()
+        for job in jobs:
+            job.stopped.set()
+            job.written.put_nowait(Failed("the server ends"))
+
     @property
     def alive(self) -> bool:
         return self._thread.is_alive()
@@ -106,9 +115,9 @@ class Engine:
                 batch = [await job.written.get()]
                 while not job.written.empty():
                     batch.append(job.written.get_nowait())
-                if isinstance(batch[-1], Failed):
-                    raise batch[-1]
-                yield batch  # type: ignore[misc]  # a failure is the last
+                if failures := [entry for entry in batch if isinstance(entry, Failed)]:
+                    raise failures[0]
+                yield batch  # type: ignore[misc]  # no failure is among them
                 if isinstance(batch[-1], Done):
                     return
         finally:
@@ -131,7 +140,7 @@ class Engine:
                 pass
             except Exception:
                 traceback.print_exc()
-                self._give(job, Failed())
+                self._give(job, Failed("the model failed; the server's log says how"))
 
     def _next(self) -> Job | None:
         with self._changed:

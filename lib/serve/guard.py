@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -75,11 +74,10 @@ class Caller:
 
 
 class Guard:
-    """ASGI middleware: API keys before /v1, a limit to bodies, a count of every response, and headers of each.
+    """ASGI middleware: API keys before /v1, a count of every response, and headers of each.
 
     Args:
         keys: empty lets everybody in.
-        most_bytes: of a body.
         answered: is told each request's route (of those that there are) and status.
     """
 
@@ -88,10 +86,9 @@ class Guard:
         app: ASGIApp,
         keys: Sequence[str],
         caller: Callable[[], Caller],
-        most_bytes: int,
         answered: Callable[[str, int], None],
     ) -> None:
-        self._app, self._most_bytes, self._answered = app, most_bytes, answered
+        self._app, self._answered = app, answered
         self._callers = {_digest(key): caller() for key in keys}
         self._anybody = None if keys else caller()
 
@@ -114,7 +111,7 @@ class Guard:
             await response(refused)(scope, receive, counted)
             return
         scope.setdefault("state", {})["caller"] = caller
-        await self._app(scope, self._limited(receive), counted)
+        await self._app(scope, receive, counted)
 
     def _caller(self, headers: Headers) -> Caller | None:
         if self._anybody is not None:
@@ -125,19 +122,6 @@ class Guard:
             if hmac.compare_digest(digest, given) and scheme.lower() == "bearer":
                 found = caller
         return found
-
-    def _limited(self, receive: Receive) -> Receive:
-        read = 0
-
-        async def limited() -> Message:
-            nonlocal read
-            message = await receive()
-            read += len(message.get("body", b""))
-            if read > self._most_bytes:
-                raise HTTPException(413, f"the body is larger than {self._most_bytes:,} bytes")
-            return message
-
-        return limited
 
 
 def response(refused: Refused) -> JSONResponse:

@@ -10,6 +10,7 @@ in only who sends one of these keys. SIGTERM and Ctrl-C end the server when the 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import ipaddress
 import os
 import re
@@ -24,10 +25,25 @@ from lib.pipeline.errors import SmeltError
 from lib.rag.search import Retriever
 from lib.serve.api import Settings, create_app
 from lib.serve.documents import Documents
+from lib.serve.engine import Engine
 from lib.serve.model import ServedModel
 from lib.serve.terminal import INDEX, MODELS, default_model, note
 
+_CLOSING_SECONDS = 10  # for clients to take the end of their answers
 _QUANTISATION = re.compile(r"-(?:BF16|F16|F32|I?Q\d\w*)$")
+
+
+class Server(uvicorn.Server):
+    """Ends when the answers that are being written are done, and ends these when that takes too long."""
+
+    def __init__(self, config: uvicorn.Config, engine: Engine, drain_seconds: float) -> None:
+        super().__init__(config)
+        self._engine, self._drain_seconds = engine, drain_seconds
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        hurry = asyncio.get_running_loop().call_later(self._drain_seconds, self._engine.give_up)
+        await super().shutdown(sockets)
+        hurry.cancel()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -117,15 +133,12 @@ def main() -> None:
         tokens_per_minute=options.tokens_per_minute,
     )
     note(f"{path.name}, {model.context:,} tokens of context: http://{shown}:{port} and http://{shown}:{port}/v1")
-    uvicorn.Server(
-        uvicorn.Config(
-            create_app(settings, model, documents),
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=options.drain_seconds,
-        )
-    ).run(sockets=[listening])
+    app = create_app(settings, model, documents)
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False,
+        timeout_graceful_shutdown=options.drain_seconds + _CLOSING_SECONDS,
+    )  # fmt: skip
+    Server(config, app.state.engine, options.drain_seconds).run(sockets=[listening])
 
 
 if __name__ == "__main__":

@@ -190,7 +190,7 @@ def overhead(running: Running, path: Path, name: str, context: int, tokens: int,
 
     def timed(stream: Any) -> float:
         began = count = 0.0
-        for count, _ in enumerate(stream):  # noqa: B007
+        for count, _ in enumerate(stream):
             if not count:
                 began = time.perf_counter()
         return (time.perf_counter() - began) / count

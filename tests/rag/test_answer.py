@@ -1,6 +1,10 @@
+import random
+import re
+from itertools import pairwise
+
 import pytest
 
-from lib.rag.answer import cited, ground, only_retrieved, prompt
+from lib.rag.answer import citations, cited, ground, only_retrieved, prompt
 from lib.rag.passage import Hit, Passage
 
 
@@ -47,6 +51,32 @@ def test_only_passages_that_exist_stay_cited(size: int) -> None:
     streamed = "".join(only_retrieved(pieces, 2))
     assert streamed == "So it is [1], not  or  or ; a[i] and [x] stay, [2][2] too, and [1"
     assert cited(streamed, hits("a", "b")) == {1, 2}
+
+
+CODE = "Yes [3, 1], [ 2 ; 9 ]. Take `a[9]`, x[0], or ```\nb[7][1]\n``` [4] and [1]."
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+def test_lists_are_taken_apart_and_code_is_left_alone(size: int) -> None:
+    pieces = [CODE[at : at + size] for at in range(0, len(CODE), size)]
+    streamed = "".join(only_retrieved(pieces, 2))
+    assert streamed == "Yes [1], [2]. Take `a[9]`, x[0], or ```\nb[7][1]\n```  and [1]."
+    found = list(citations(streamed, 2))
+    assert [streamed[start:end] for _, start, end in found] == ["[1]", "[2]", "[1]"]
+    assert [number for number, *_ in found] == [1, 2, 1]
+
+
+def test_what_a_passage_makes_of_the_answer_cites_only_what_is_there() -> None:
+    """Whatever is written, in whatever pieces: outside of code, every [number] that is left is a passage's."""
+    draw = random.Random(3)
+    signs = ["[", "]", "1", "2", "9", "12", ",", " ", "`", "a", "\n", "[1]", "[9]", "[1, 9]"]
+    for _ in range(2000):
+        text = "".join(draw.choices(signs, k=draw.randrange(1, 14)))
+        cut = sorted(draw.choices(range(len(text) + 1), k=3))
+        pieces = [text[start:end] for start, end in pairwise([0, *cut, len(text)])]
+        streamed = "".join(only_retrieved(pieces, 2))
+        outside = re.sub(r"`+[^`]*(`+|$)", "`", streamed)
+        assert not set(re.findall(r"\[(\d{1,3})\]", outside)) - {"1", "2"}, text
 
 
 def test_an_answer_streams_while_it_is_made() -> None:
