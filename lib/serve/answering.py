@@ -52,12 +52,13 @@ class Answering:
 
     Attributes:
         few: limits how many requests are prepared at the same time.
+        metrics: what is counted and timed.
     """
 
     def __init__(
         self, engine: Engine, documents: Documents | None, metrics: Metrics, max_tokens: int, temperature: float
     ) -> None:
-        self._engine, self._documents, self._metrics = engine, documents, metrics
+        self._engine, self._documents, self.metrics = engine, documents, metrics
         self._max_tokens, self._temperature = max_tokens, temperature
         self.few = CapacityLimiter(_RETRIEVALS)
 
@@ -72,13 +73,14 @@ class Answering:
             try:
                 place.enter_context(self._engine.admit())
             except Busy:
-                self._metrics.busy.inc()
+                self.metrics.busy.inc()
                 raise Refused(429, "the queue is full: try again", "queue_full", retry=_RETRY_SECONDS) from None
             prepare = self._prepare_chat if isinstance(body, ChatRequest) else self._prepare_completion
             prepared = await self.unless_gone(
                 request, to_thread.run_sync(prepare, body, from_documents, limiter=self.few)
             )
-            self._metrics.prepared.labels(body.model).observe(time.perf_counter() - began)
+            self.metrics.prepared.labels(body.model).observe(time.perf_counter() - began)
+            caller.used(len(prepared.job.ids) if prepared.job else 0)
             answer = _Answer(self, prepared, body, caller, str(request.base_url), began)
             if body.stream:
                 return _EventStream(answer.events(), place.pop_all())
@@ -100,7 +102,7 @@ class Answering:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if tasks[0].done():
                 return tasks[0].result()  # type: ignore[return-value]
-            self._metrics.left.inc()
+            self.metrics.left.inc()
             raise Gone
         finally:
             for task in tasks:
@@ -110,7 +112,7 @@ class Answering:
     async def written(self, prepared: Prepared) -> AsyncIterator[Piece | Done]:
         """Pieces of the answer, and how it ended; of the documents' without citations of what was not retrieved."""
         if prepared.job is None:
-            yield Piece(NOT_FOUND, [])
+            yield Piece(NOT_FOUND, [], 0)
             yield Done("stop", 0)
             return
         citing = None if prepared.hits is None else OnlyRetrieved(len(prepared.hits))
@@ -122,8 +124,8 @@ class Answering:
                 if citing is not None:
                     text = citing.feed(text) + (citing.rest() if done else "")
                 tokens = [token for piece in pieces for token in piece.tokens]
-                if text or tokens:
-                    yield Piece(text, tokens)
+                if pieces or text:
+                    yield Piece(text, tokens, sum(piece.count for piece in pieces))
                 for entry in done:
                     yield entry
 
@@ -131,6 +133,8 @@ class Answering:
 
     def _prepare_chat(self, body: ChatRequest, from_documents: bool) -> Prepared:
         schema = body.response_format.schema_of_answer() if body.response_format else None
+        if body.top_logprobs and not body.logprobs:
+            raise Refused(400, "top_logprobs needs `logprobs`", param="top_logprobs")
         messages = [message.plain() for message in body.messages]
         asked = min(body.max_completion_tokens or body.max_tokens or self._max_tokens, self._max_tokens)
         model, hits = self._engine.model, None
@@ -188,8 +192,8 @@ class _Answer:
         self, owner: Answering, prepared: Prepared, body: Any, caller: Caller, page: str, began: float
     ) -> None:
         self._owner, self._prepared, self._body, self._caller = owner, prepared, body, caller
-        self._page, self._began, self._text = page, began, ""
-        self._first = True
+        self._page, self._began = page, began
+        self._text, self._count = "", 0
 
     async def whole(self) -> dict[str, Any]:
         """Raises:
@@ -222,33 +226,36 @@ class _Answer:
                     yield _event(written.closing(entry.finish, self._annotations()))
                     if self._body.counts_tokens:
                         yield _event(written.usage_chunk(counted))
+            complete = True
             yield b"data: [DONE]\n\n"
-            complete = True
         except Failed as error:
-            yield _event(Refused(500, str(error)).body)
             complete = True
+            yield _event(Refused(500, str(error)).body)
         finally:
             if not complete:
-                self._owner._metrics.left.inc()
+                self._owner.metrics.left.inc()
 
     def _noted(self, piece: Piece) -> Piece:
-        if self._first:
-            self._first = False
-            self._owner._metrics.first.labels(self._body.model).observe(time.perf_counter() - self._began)
+        if not self._text and piece.text:
+            self._owner.metrics.first.labels(self._body.model).observe(time.perf_counter() - self._began)
         self._text += piece.text
+        self._counted(piece.count)
         return piece
+
+    def _counted(self, tokens: int) -> None:
+        self._count += tokens
+        self._caller.used(tokens)
+        self._owner.metrics.answer_tokens.labels(self._body.model).inc(tokens)
 
     def _annotations(self) -> list[dict[str, Any]]:
         hits = self._prepared.hits or []
         return annotations(list(citations(self._text, len(hits))), hits, self._page)
 
     def _ended(self, done: Done) -> dict[str, int]:
-        metrics, model = self._owner._metrics, self._body.model
         prompt = len(self._prepared.job.ids) if self._prepared.job else 0
-        metrics.whole.labels(model).observe(time.perf_counter() - self._began)
-        metrics.prompt_tokens.labels(model).inc(prompt)
-        metrics.answer_tokens.labels(model).inc(done.tokens)
-        self._caller.used(prompt + done.tokens)
+        self._counted(done.tokens - self._count)
+        self._owner.metrics.prompt_tokens.labels(self._body.model).inc(prompt)
+        self._owner.metrics.whole.labels(self._body.model).observe(time.perf_counter() - self._began)
         return usage(prompt, done.tokens)
 
 

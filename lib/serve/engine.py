@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -19,6 +20,8 @@ from llama_cpp import LlamaGrammar
 
 from lib.serve.model import Sampling, ServedModel, Stopped
 from lib.serve.writing import Done, Piece, write
+
+_HAND_ON_SECONDS = 0.01  # a small model writes a token in less time than it takes to send one
 
 
 class Busy(Exception):
@@ -40,7 +43,7 @@ class Job:
     grammar: LlamaGrammar | None = None
     likeliest: int | None = None  # probabilities: see ServedModel.tokens
     stopped: threading.Event = field(default_factory=threading.Event)
-    written: asyncio.Queue[Piece | Done | Failed] = field(default_factory=asyncio.Queue)
+    written: asyncio.Queue[list[Piece | Done] | Failed] = field(default_factory=asyncio.Queue)
 
 
 class Engine:
@@ -112,12 +115,10 @@ class Engine:
             self._changed.notify()
         try:
             while True:
-                batch = [await job.written.get()]
-                while not job.written.empty():
-                    batch.append(job.written.get_nowait())
-                if failures := [entry for entry in batch if isinstance(entry, Failed)]:
-                    raise failures[0]
-                yield batch  # type: ignore[misc]  # no failure is among them
+                batch = await job.written.get()
+                if isinstance(batch, Failed):
+                    raise batch
+                yield batch
                 if isinstance(batch[-1], Done):
                     return
         finally:
@@ -134,8 +135,7 @@ class Engine:
                 tokens = self.model.tokens(
                     job.ids, job.max_tokens, job.sampling, job.grammar, job.likeliest, job.stopped.is_set
                 )
-                for written in write(tokens, job.stops, job.max_tokens):
-                    self._give(job, written)
+                self._hand_on(job, write(tokens, job.stops, job.max_tokens))
             except Stopped:
                 pass
             except Exception:
@@ -148,7 +148,17 @@ class Engine:
             self._running = None if self._closing else self._jobs.popleft()
             return self._running
 
-    def _give(self, job: Job, written: Piece | Done | Failed) -> None:
+    def _hand_on(self, job: Job, written: Iterator[Piece | Done]) -> None:
+        """Each piece as it comes, or what there is every _HAND_ON_SECONDS where they come faster than that."""
+        batch: list[Piece | Done] = []
+        last = 0.0
+        for entry in written:
+            batch.append(entry)
+            if isinstance(entry, Done) or time.monotonic() - last > _HAND_ON_SECONDS:
+                self._give(job, batch)
+                batch, last = [], time.monotonic()
+
+    def _give(self, job: Job, written: list[Piece | Done] | Failed) -> None:
         assert self._loop is not None
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(job.written.put_nowait, written)

@@ -21,6 +21,7 @@ from lib.pipeline.errors import SmeltError
 from lib.serve.schema import check
 
 _BLOCK = 128
+_LEAST = -9999.0  # OpenAI's for what cannot be; JSON has no infinity
 
 
 class Stopped(Exception):
@@ -139,7 +140,7 @@ class ServedModel(ChatModel):
     def _probabilities(self, token: int, likeliest: int) -> tuple[float, list[tuple[bytes, float]]]:
         logits_V = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(self._llama.ctx, -1), (self.vocabulary,))
         shifted_V = logits_V.astype(np.float64) - logits_V.max()
-        shifted_V -= np.log(np.exp(shifted_V).sum())
+        shifted_V = np.maximum(shifted_V - np.log(np.exp(shifted_V).sum()), _LEAST)
         best = np.argpartition(shifted_V, -likeliest)[-likeliest:] if likeliest else np.empty(0, int)
         best = best[np.argsort(-shifted_V[best], kind="stable")]
         texts = [self._llama.detokenize([int(other)]) for other in best]

@@ -12,6 +12,7 @@ from lib.serve.model import Token
 class Piece(NamedTuple):
     text: str
     tokens: list[Token]  # those that begin in `text`
+    count: int  # tokens written since the piece before
 
 
 class Done(NamedTuple):
@@ -25,7 +26,8 @@ def write(tokens: Iterable[Token], stops: Sequence[str], max_tokens: int) -> Ite
     What could be the beginning of a stop text is held back until more is known.
     """
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    held, given, waiting, count = "", 0, [], 0  # given: characters so far; waiting: tokens and where they begin
+    held, given, waiting = "", 0, []  # given: characters so far; waiting: tokens and where they begin
+    count = counted = 0
     for token in tokens:
         count += 1
         waiting.append((given + len(held), token))
@@ -34,7 +36,8 @@ def write(tokens: Iterable[Token], stops: Sequence[str], max_tokens: int) -> Ite
         certain = len(held) - _beginning(held, stops) if found is None else found
         if certain:
             given += certain
-            yield Piece(held[:certain], [known for start, known in waiting if start < given])
+            yield Piece(held[:certain], [known for start, known in waiting if start < given], count - counted)
+            counted = count
             waiting = [(start, known) for start, known in waiting if start >= given]
             held = held[certain:]
         if found is not None:
@@ -42,7 +45,7 @@ def write(tokens: Iterable[Token], stops: Sequence[str], max_tokens: int) -> Ite
             return
     held += decoder.decode(b"", final=True)
     if held or waiting:
-        yield Piece(held, [known for _, known in waiting])
+        yield Piece(held, [known for _, known in waiting], count - counted)
     yield Done("stop" if count < max_tokens else "length", count)
 
 

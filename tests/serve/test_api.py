@@ -296,6 +296,7 @@ BAD = {
     "an empty stop": question("a", stop=""),
     "many stops": question("a", stop=["x"] * 17),
     "unknown": question("a", beam_width=2),
+    "choices without probabilities": question("a", top_logprobs=2),
     "no schema": question("a", response_format={"type": "json_schema"}),
     "bytes": b"\xff\xfe\x00",
     "nothing": b"",

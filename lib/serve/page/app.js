@@ -230,7 +230,7 @@ function showConversations() {
 }
 
 function choose(conversation) {
-  running?.abort();
+  if (conversation !== current) running?.abort();
   current = conversation;
   setSidebar(false);
   show();
