@@ -19,12 +19,13 @@ _INSTRUCTION = "Answer from these quoted passages only and cite them like [1]."
 _LEAST_WORDS = 8  # a passage cut to fewer is left out
 # [1], [1, 3]; and where code begins or ends, in which brackets are indices
 _PARTS = re.compile(r"(?P<ticks>`+)|\[\s*(?P<numbers>\d{1,3}(?:\s*[,;]\s*\d{1,3})*)\s*\]")
+_NUMBERED_LINE = re.compile(r"(^|[\n\r\v\f\x85\u2028\u2029])\s*\[(\d+)\]")
 _MAYBE_CITATION = re.compile(r"\[[\d\s,;]{0,40}$")
 
 
 def prompt(question: str, passages: Sequence[str]) -> str:
     """The message to the model: the instruction, the passages under their numbers, the question."""
-    quoted = (re.sub(r"^\s*\[(\d+)\]", r"(\1)", passage, flags=re.MULTILINE) for passage in passages)
+    quoted = (_NUMBERED_LINE.sub(r"\1(\2)", passage) for passage in passages)
     numbered = [f"[{number}] {passage}" for number, passage in enumerate(quoted, start=1)]
     return "\n\n".join([_INSTRUCTION, *numbered, question])
 

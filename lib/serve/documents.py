@@ -35,6 +35,8 @@ class Documents:
     ) -> Grounding:
         """Passages for the last message, which is the question, as many as fit.
 
+        A question that finds nothing alone ("and in another region?") is looked up together with the one before it.
+
         Args:
             room: tokens that the prompt may have.
             sources: of these alone.
@@ -45,7 +47,10 @@ class Documents:
         *before, last = messages
         if last["role"] != "user":
             raise SmeltError("the last message must be the user's: it is the question that the documents are asked")
-        hits = self._retriever.search(last["content"], sources=self._allowed(sources))
+        asked = [message["content"] for message in messages if message["role"] == "user"]
+        searches = [asked[-1], "\n".join(asked[-2:])] if len(asked) > 1 else asked
+        found = (self._retriever.search(search, sources=self._allowed(sources)) for search in searches)
+        hits = next(filter(None, found), [])
         if not hits:
             return Grounding(list(messages), [])
 

@@ -215,6 +215,14 @@ def test_answers_cite_what_was_retrieved_and_nothing_else(docs: TestClient) -> N
     assert chunks[-1]["choices"][0]["delta"]["annotations"] == choice["message"]["annotations"]
 
 
+def test_a_question_that_goes_on_is_looked_up_with_the_one_before(docs: TestClient) -> None:
+    assert ask(docs, CHAT, question(made.FOLLOWING, "tiny-docs"))["passages"] == []
+    before = [{"role": "user", "content": made.QUESTION}, {"role": "assistant", "content": "Yes [1]."}]
+    messages = before + question(made.FOLLOWING)["messages"]
+    (passage,) = ask(docs, CHAT, {"model": "tiny-docs", "messages": messages})["passages"]
+    assert passage["document"] == "docs/more"
+
+
 def test_nothing_close_enough_is_said_without_the_model(docs: TestClient) -> None:
     whole = ask(docs, CHAT, question("5 6 7 8 9", "tiny-docs"))
     assert whole["choices"][0]["message"]["content"] == "This is not in the documents."
