@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from lib.pipeline.errors import SmeltError
 from lib.rag.answer import NOT_FOUND, OnlyRetrieved, citations
 from lib.rag.passage import Hit
-from lib.serve.documents import Documents, annotations, shown
+from lib.serve.documents import Documents, Unsearchable, annotations, shown
 from lib.serve.engine import Busy, Engine, Failed, Job
 from lib.serve.formats import Chat, Completion, Format, usage
 from lib.serve.guard import Caller
@@ -26,7 +26,7 @@ from lib.serve.protocol import ChatRequest, CompletionRequest, Refused
 from lib.serve.writing import Done, Piece
 
 Result = TypeVar("Result")
-_RETRY_SECONDS = 2.0  # when the queue is full
+_RETRY_SECONDS = 2.0  # when the queue is full, or the index cannot be searched
 _RETRIEVALS = 2  # at the same time; each takes a core from the model
 
 
@@ -153,6 +153,8 @@ class Answering:
             elif body.sources is not None:
                 raise SmeltError(f"{body.model} asks no documents, so that `sources` would be ignored")
             ids = model.encode(messages)
+        except Unsearchable as error:
+            raise Refused(503, str(error), retry=_RETRY_SECONDS) from None
         except SmeltError as error:
             too_long = "no room" in str(error)
             raise Refused(400, str(error), "context_length_exceeded" if too_long else None) from None

@@ -14,6 +14,10 @@ from lib.rag.passage import Hit, Passage
 from lib.rag.search import Retriever
 
 
+class Unsearchable(SmeltError):
+    """The index cannot be searched at the moment, through no fault of the request's."""
+
+
 class Grounding(NamedTuple):
     messages: list[Message]  # the conversation, with the passages in its last message
     hits: list[Hit]  # those passages, in the order of their numbers; none: nothing is close enough
@@ -42,6 +46,7 @@ class Documents:
             sources: of these alone.
 
         Raises:
+            Unsearchable: the index cannot be searched.
             SmeltError: the last message is not the user's; the conversation leaves no room for a passage.
         """
         *before, last = messages
@@ -49,8 +54,7 @@ class Documents:
             raise SmeltError("the last message must be the user's: it is the question that the documents are asked")
         asked = [message["content"] for message in messages if message["role"] == "user"]
         searches = [asked[-1], "\n".join(asked[-2:])] if len(asked) > 1 else asked
-        found = (self._retriever.search(search, sources=self._allowed(sources)) for search in searches)
-        hits = next(filter(None, found), [])
+        hits = next(filter(None, (self._search(search, sources) for search in searches)), [])
         if not hits:
             return Grounding(list(messages), [])
 
@@ -73,6 +77,12 @@ class Documents:
 
     def close(self) -> None:
         self._retriever.close()
+
+    def _search(self, question: str, sources: Collection[str] | None) -> list[Hit]:
+        try:
+            return self._retriever.search(question, sources=self._allowed(sources))
+        except SmeltError as error:  # a store that is down
+            raise Unsearchable(str(error)) from None
 
     def _allowed(self, asked: Collection[str] | None) -> Collection[str] | None:
         if asked is None or self._sources is None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from lib.pipeline.errors import SmeltError
 from lib.rag.search import Retriever
 from lib.serve.api import Settings, create_app
 from lib.serve.documents import Documents
@@ -254,6 +255,17 @@ def test_other_sources_are_neither_retrieved_nor_shown(
             assert ask(limited, CHAT, question(secret, "tiny-docs", sources=sources))["passages"] == []
         assert limited.get("/v1/documents/private/plan").status_code == 404
         assert limited.get("/v1/documents/docs/list").status_code == 200
+
+
+def test_a_store_that_is_down_is_said_and_the_plain_model_goes_on(reciter: ServedModel, retriever: Retriever) -> None:
+    class Down(_Shared):
+        def search(self, *question: Any, **more: Any) -> Any:
+            raise SmeltError("the store at 127.0.0.1:9 does not answer")
+
+    with serving(reciter, Down(retriever)) as client:  # type: ignore[arg-type]
+        error = refused(client, CHAT, question("a", "tiny-docs"), 503)
+        assert error["message"] == "the store at 127.0.0.1:9 does not answer"
+        assert ask(client, CHAT, question("a"))["choices"][0]["message"]["content"] == made.SAID
 
 
 class Obedient(ServedModel):
