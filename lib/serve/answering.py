@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import ExitStack, aclosing
@@ -154,7 +155,10 @@ class Answering:
                 raise SmeltError(f"{body.model} asks no documents, so that `sources` would be ignored")
             ids = model.encode(messages)
         except Unsearchable as error:
-            raise Refused(503, str(error), retry=_RETRY_SECONDS) from None
+            print(f"serve: error: {error}", file=sys.stderr, flush=True)
+            raise Refused(
+                503, "the documents cannot be searched now; the server's log says why", retry=_RETRY_SECONDS
+            ) from None
         except SmeltError as error:
             too_long = "no room" in str(error)
             raise Refused(400, str(error), "context_length_exceeded" if too_long else None) from None

@@ -257,14 +257,17 @@ def test_other_sources_are_neither_retrieved_nor_shown(
         assert limited.get("/v1/documents/docs/list").status_code == 200
 
 
-def test_a_store_that_is_down_is_said_and_the_plain_model_goes_on(reciter: ServedModel, retriever: Retriever) -> None:
+def test_without_its_store_the_plain_model_goes_on(
+    reciter: ServedModel, retriever: Retriever, capsys: pytest.CaptureFixture[str]
+) -> None:
     class Down(_Shared):
         def search(self, *question: Any, **more: Any) -> Any:
             raise SmeltError("the store at 127.0.0.1:9 does not answer")
 
     with serving(reciter, Down(retriever)) as client:  # type: ignore[arg-type]
         error = refused(client, CHAT, question("a", "tiny-docs"), 503)
-        assert error["message"] == "the store at 127.0.0.1:9 does not answer"
+        assert error["message"] == "the documents cannot be searched now; the server's log says why"
+        assert capsys.readouterr().err == "serve: error: the store at 127.0.0.1:9 does not answer\n"
         assert ask(client, CHAT, question("a"))["choices"][0]["message"]["content"] == made.SAID
 
 

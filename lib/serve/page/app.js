@@ -1,7 +1,8 @@
 // The page: one conversation at a time, streamed, kept in the browser.
 
 import { ApiError, chat, listModels, readDocument } from "./api.js";
-import { copied, documentText, element, markdown } from "./render.js";
+import { messageView } from "./messages.js";
+import { documentText, element } from "./render.js";
 import * as store from "./store.js";
 
 const $ = (id) => document.getElementById(id);
@@ -19,75 +20,13 @@ function show() {
   toEnd();
 }
 
-function view(message, place) {
-  const answer = message.role === "assistant";
-  const last = place === current.messages.length - 1;
-  const block = element("article", { className: message.role });
-  block.append(element("h2", { className: "hidden" }, answer ? "Answer" : "Question"));
-  const text = element("div", { className: "text" });
-  block.append(text);
-  if (answer) {
-    text.append(markdown(message.content, message.passages, openPassage));
-    if (message.state === "writing" && !message.content) text.append(element("span", { className: "waiting" }, "…"));
-    if (message.passages?.length) block.append(sources(message));
-    if (message.state === "stopped") block.append(element("p", { className: "small" }, "Stopped."));
-    if (message.finish === "length") {
-      block.append(element("p", { className: "small" }, "Cut off at the longest answer; see Settings."));
-    }
-    if (message.left) {
-      block.append(element("p", { className: "small" }, `Without the oldest ${message.left} messages: the context is full.`));
-    }
-    if (message.error) block.append(failure(message));
-  } else {
-    text.textContent = message.content;
-  }
-  if (message.state !== "writing") block.append(actions(message, place, last));
-  return block;
-}
-
-function sources(message) {
-  const cited = new Set([...message.content.matchAll(/\[(\d{1,3})\]/g)].map((match) => Number(match[1])));
-  const list = element("ul", { className: "sources" });
-  list.setAttribute("aria-label", "Sources");
-  for (const passage of message.passages) {
-    const name = passage.heading || passage.document;
-    const button = element("button", { type: "button", title: passage.document },
-      element("b", {}, String(passage.number)), ` ${name}`);
-    if (cited.has(passage.number)) button.classList.add("cited");
-    button.setAttribute("aria-label", `Source ${passage.number}${cited.has(passage.number) ? ", cited" : ""}: ${name}`);
-    button.addEventListener("click", () => openPassage(passage));
-    list.append(element("li", {}, button));
-  }
-  return list;
-}
-
-function failure(message) {
-  const block = element("p", { className: "error" }, message.error.message);
-  block.setAttribute("role", "alert");
-  if (message.error.status === 401) {
-    const button = element("button", { type: "button" }, "Enter a key");
-    button.addEventListener("click", () => openSettings("key"));
-    block.append(" ", button);
-  }
-  return block;
-}
-
-function actions(message, place, last) {
-  const bar = element("div", { className: "actions" });
-  const add = (label, act) => {
-    const button = element("button", { type: "button", className: "plain" }, label);
-    button.addEventListener("click", () => act(button));
-    bar.append(button);
-  };
-  if (message.content) add("Copy", (button) => copied(button, message.content));
-  if (message.role === "assistant" && last) add("Retry", () => retry());
-  if (message.role === "user") add("Edit", () => edit(place));
-  if (message.usage?.completion_tokens) {
-    const rate = message.seconds ? `, ${(message.usage.completion_tokens / message.seconds).toFixed(1)} a second` : "";
-    bar.append(element("span", { className: "small" }, `${message.usage.completion_tokens} tokens${rate}`));
-  }
-  return bar;
-}
+const view = (message, place) =>
+  messageView(message, {
+    open: openPassage,
+    retry: place === current.messages.length - 1 ? retry : null,
+    edit: () => edit(place),
+    enterKey: () => openSettings("key"),
+  });
 
 function redraw(message) {
   const place = current.messages.indexOf(message);
