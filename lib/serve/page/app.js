@@ -108,6 +108,8 @@ function take(chunk, message) {
   const choice = chunk.choices[0];
   if (!choice) return;
   message.content += choice.delta.content ?? "";
+  const links = choice.delta.annotations?.map((one) => new URL(one.url_citation.url).searchParams);
+  if (links) message.cited = links.map((link) => link.get("passage"));
   if (choice.finish_reason) message.finish = choice.finish_reason;
 }
 

@@ -29,15 +29,15 @@ export function messageView(message, act) {
 }
 
 function sources(message, open) {
-  const cited = new Set([...message.content.matchAll(/\[(\d{1,3})\]/g)].map((match) => Number(match[1])));
   const list = element("ul", { className: "sources" });
   list.setAttribute("aria-label", "Sources");
   for (const passage of message.passages) {
+    const cited = message.cited?.includes(passage.id);
     const name = passage.heading || passage.document;
     const button = element("button", { type: "button", title: passage.document },
       element("b", {}, String(passage.number)), ` ${name}`);
-    if (cited.has(passage.number)) button.classList.add("cited");
-    button.setAttribute("aria-label", `Source ${passage.number}${cited.has(passage.number) ? ", cited" : ""}: ${name}`);
+    if (cited) button.classList.add("cited");
+    button.setAttribute("aria-label", `Source ${passage.number}${cited ? ", cited" : ""}: ${name}`);
     button.addEventListener("click", () => open(passage));
     list.append(element("li", {}, button));
   }

@@ -18,7 +18,7 @@ export const saveSettings = () => localStorage.setItem(SETTINGS, JSON.stringify(
 
 export const key = { get: () => sessionStorage.getItem(KEY) ?? "", set: (value) => sessionStorage.setItem(KEY, value) };
 
-// Newest first: {id, title, messages: [{role, content, state, error, passages, model, usage}]}
+// Newest first: {id, title, messages: [{role, content, state, error, passages, cited, model, usage}]}
 export let conversations = read(CONVERSATIONS, []);
 
 export function save() {
