@@ -59,7 +59,8 @@ def test_a_client_that_leaves_is_not_answered_on(endless: Running, streamed: boo
     with httpx.Client(timeout=60) as client:
         if streamed:
             with client.stream("POST", endless.url + CHAT, json=LONG | {"stream": True}) as response:
-                next(response.iter_bytes())
+                lines = response.iter_lines()  # the response is closed with its iterator
+                next(lines)
                 assert waiting(endless) == 1
         else:
             with pytest.raises(httpx.ReadTimeout):
