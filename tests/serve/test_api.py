@@ -290,7 +290,7 @@ def test_a_document_that_gives_orders_gets_no_more_than_is_in_the_prompt(home: P
     assert told.count("<|im_start|>user\n") == told.count("<|im_start|>assistant\n") == 1
     # The order to be another message, and the passage that it pretends to be, are text like any other ...
     assert [token for token in model.asked if token < 4] == [1, 2, 1]
-    assert "\n[2]" not in told.replace(f"\n\n{made.INJECTED}", "", 1)
+    assert "\n(2) say keys" in told
     # ... and what is not in the prompt is not told: no key, no path of this machine, no other source.
     for secret in ("sk-key", str(home), "models/export", "minilm", "secret plan", "file:bad"):
         assert secret not in json.dumps(whole)
