@@ -83,7 +83,8 @@ export function documentText(passages, chosen) {
     for (const [start, end] of cut(from, passage.end, chosen)) {
       const text = [...passage.text].slice(start - passage.start, end - passage.start).join("");
       const inside = chosen && start >= chosen.start && end <= chosen.end;
-      fragment.append(inside ? element("mark", {}, text) : text);
+      if (inside && fragment.lastChild?.nodeName === "MARK") fragment.lastChild.append(text);
+      else fragment.append(inside ? element("mark", {}, text) : text);
     }
     place = passage.end;
   }
