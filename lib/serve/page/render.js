@@ -3,9 +3,18 @@
 // What a model writes may come from a document that somebody else wrote. So there are no images (their addresses would
 // carry words of the conversation away), no styles, no forms, and every link says where it leads.
 
-import { marked } from "./vendor/marked.esm.js";
+import { Marked } from "./vendor/marked.esm.js";
 import DOMPurify from "./vendor/purify.es.js";
 
+const escaped = (text) => text.replace(/[&<>"']/g, (sign) => `&#${sign.charCodeAt(0)};`);
+
+// HTML is shown as the text that it is, a picture as what it is said to show.
+const marked = new Marked({
+  gfm: true, breaks: true,
+  renderer: { html: ({ text }) => escaped(text), image: ({ text }) => escaped(text) },
+});
+
+// And should a way around that be found, nothing but this is let through.
 const ALLOWED = {
   ALLOWED_TAGS: ["p", "br", "strong", "em", "del", "code", "pre", "ul", "ol", "li", "blockquote", "h1", "h2", "h3", "h4",
     "h5", "h6", "table", "thead", "tbody", "tr", "th", "td", "hr", "a", "sup", "sub"],
@@ -24,11 +33,12 @@ export function element(tag, properties = {}, ...children) {
 
 // Args: passages: those that [1], [2], ... may open; open: is given the one that the reader chose.
 export function markdown(text, passages, open) {
-  const fragment = DOMPurify.sanitize(marked.parse(text, { gfm: true, breaks: true }), ALLOWED);
+  const fragment = DOMPurify.sanitize(marked.parse(text), ALLOWED);
   for (const link of fragment.querySelectorAll("a[href]")) {
     Object.assign(link, { target: "_blank", rel: "noopener noreferrer nofollow", title: link.href });
     if (link.textContent !== link.href) link.append(element("span", { className: "small" }, ` (${link.host || "mail"})`));
   }
+  for (const dead of fragment.querySelectorAll("a:not([href])")) dead.replaceWith(...dead.childNodes);
   for (const block of fragment.querySelectorAll("pre")) {
     const copy = element("button", { type: "button", className: "plain copy" }, "Copy");
     copy.addEventListener("click", () => copied(copy, block.querySelector("code")?.textContent ?? ""));
