@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -103,7 +104,7 @@ def test_answers_of_many_clients_are_not_mixed(endless: Running) -> None:
     def text(first: int) -> str:
         body = {"model": "endless", "prompt": [len(TOKENS) + first], "max_tokens": 5 + first, "stream": first % 2 == 0}
         while (response := httpx.post(f"{endless.url}/v1/completions", json=body, timeout=60)).status_code == 429:
-            pass
+            time.sleep(0.05)
         if not body["stream"]:
             return response.json()["choices"][0]["text"]
         events = (line.removeprefix("data: ") for line in response.text.splitlines() if line.startswith("data: {"))
