@@ -191,10 +191,11 @@ def test_a_corpus_that_is_empty_after_filtering_is_said(line: Workspace) -> None
 
 
 def test_experiments_run_and_are_listed(line: Workspace) -> None:
-    assert ran(line.dvc("exp", "run", "--set-param", "finetune.learning_rate=0.001")) >= {"finetune"}
-    line.dvc("exp", "run", "--temp", "--set-param", "index.top_k=2")
-    for top_k in (3, 5):
-        line.dvc("exp", "run", "--queue", "--set-param", f"index.top_k={top_k}")
+    """With a parameter whose stages take seconds; what a larger one reruns is another test's."""
+    assert ran(line.dvc("exp", "run", "--set-param", "contamination.ngram=6")) == {"contamination", "report"}
+    line.dvc("exp", "run", "--temp", "--set-param", "contamination.ngram=7")
+    for ngram in (9, 10):
+        line.dvc("exp", "run", "--queue", "--set-param", f"contamination.ngram={ngram}")
     line.dvc("queue", "start", "--jobs", "1")
     deadline = time.monotonic() + 240
     while any(word in line.dvc("queue", "status") for word in ("Queued", "Running")):
@@ -203,11 +204,7 @@ def test_experiments_run_and_are_listed(line: Workspace) -> None:
     listed = json.loads(line.dvc("exp", "show", "--json"))
     (_, baseline), *_ = [(None, entry) for entry in listed if entry.get("experiments")]
     found = [revision["data"] for entry in baseline["experiments"] for revision in entry["revs"]]
-    assert len(found) == 4
-    params = [data["params"]["params.yaml"]["data"] for data in found]
-    assert {(values["finetune"]["learning_rate"], values["index"]["top_k"]) for values in params} == {
-        (0.001, 4), (0.001, 2), (0.001, 3), (0.001, 5),  # the first one ran in the workspace, the others start from it
-    }  # fmt: skip
+    assert sorted(data["params"]["params.yaml"]["data"]["contamination"]["ngram"] for data in found) == [6, 7, 9, 10]
     assert all("reports/evaluate/chat/metrics.json" in data["metrics"] for data in found)
     line.run("git", "checkout", "--", ".")
     line.dvc("checkout", "--force")
