@@ -16,7 +16,6 @@ from lib.params.load import load, read_yaml
 from lib.pipeline.errors import SmeltError
 from lib.pipeline.hashes import hash_path
 from tests.completion.server import Handler, Server, completion
-from tests.judge.conftest import smollm2  # noqa: F401
 from tests.text import project
 from tests.trainers.test_prefer_stage import folder, make, read, task, write  # noqa: F401
 
