@@ -16,6 +16,7 @@ from typing import Any
 
 from lib.evals.benchmarks import Benchmarks, local_tasks
 from lib.pipeline.hashes import hash_value
+from lib.pipeline.offline import stay_offline
 from lib.pipeline.run import Run, stage
 
 TEXT, CONVERSATIONS, INDEX = "data/mix/test", "data/chat", "models/index"
@@ -47,7 +48,7 @@ class Kept:
 def main(run: Run) -> None:
     settings, seed = run.param("evaluate"), run.param("seed")
     if settings.tasks.keys() <= local_tasks().keys():
-        os.environ["HF_HUB_OFFLINE"] = "1"  # read when transformers and datasets are imported
+        stay_offline()
     import torch
 
     from lib.backends.select import select_backend

@@ -3,7 +3,6 @@
 transformers, and the model card says it."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -12,12 +11,13 @@ from pathlib import Path
 from lib.export import adapter, gguf, huggingface, model_card, parity, samples
 from lib.export.lineage import combine
 from lib.export.runtimes import LlamaCpp, Mlx, OnnxRuntime, Runtime, Transformers
+from lib.pipeline.offline import stay_offline
 from lib.pipeline.run import Run, stage
 
 
 @stage
 def main(run: Run) -> None:
-    os.environ["HF_HUB_OFFLINE"] = "1"  # read when transformers is imported
+    stay_offline()
     model, threads = run.dep("models/chat"), run.workers
     name, asked, settings = run.param("export.name"), run.param("export.parity"), run.param(f"export.{run.item}")
     folder, files = run.out(f"models/export/{run.item}"), {}

@@ -7,7 +7,6 @@ from two answers of the model that a judge compares.
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from lib.evals.own_answers import CheckableTask, is_right, read_tasks
 from lib.judge import calibration, control
 from lib.judge.judge import Judge, Pair, Preference
 from lib.pipeline.errors import SmeltError
+from lib.pipeline.offline import stay_offline
 from lib.pipeline.run import Run, stage
 from lib.sources import rows
 from lib.text.preferences import Preferred, check, missing_columns, pair, question, split
@@ -66,7 +66,7 @@ def sample(
     run: Run, kinds: list[str], tasks: int, max_new_tokens: int, temperature: float = 0.0, seeds: Sequence[int] = (0,)
 ) -> tuple[list[CheckableTask], list[list[str]]]:
     """Training tasks of these kinds, and the model's answers to them: a list for each seed."""
-    os.environ["HF_HUB_OFFLINE"] = "1"  # read when transformers is imported: everything is on this disk
+    stay_offline()
     import torch
 
     from lib.backends.select import select_backend

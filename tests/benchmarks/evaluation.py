@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from lib.pipeline.offline import stay_offline
 
 ROOT = Path(__file__).parents[2]
 BLOCK, LEVELS = 32, 15  # Q4_1: a block's smallest value and 15 steps
@@ -60,7 +61,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="*", default=[one.task for one in PUBLISHED])
     parser.add_argument("--assets", type=Path, default=ROOT / "data" / "assets")
     options = parser.parse_args()
-    os.environ["HF_HUB_OFFLINE"] = "1"
+    stay_offline()
     import torch
 
     from lib.evals.benchmarks import Benchmarks
