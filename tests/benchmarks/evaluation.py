@@ -8,7 +8,8 @@ lie between the two is measured:
 - the quantisation: the weights are moved once more by as much as rounding to Q4_1 moves them (uniformly within a step
   of their block of 32), and the paired difference of that is taken for what the first rounding did.
 
-A difference within two standard errors of both together is explained by them.
+A difference within two standard errors of both together is explained by them. What is not measured: PIQA's file lacks
+the set's long questions, on which the model does better (docs/EVALUATION.md).
 """
 
 from __future__ import annotations
