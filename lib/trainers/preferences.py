@@ -76,7 +76,7 @@ class Preference(nn.Module):
     """The summed loss of pairs, by a transformers model or a peft model around one.
 
     Packed without padding where the model's attention allows it (lib/trainers/packed.py), else each conversation in a
-    row of its own.
+    row of its own. The head is a matrix and no more; other bases are refused (lib/trainers/bases.py).
     """
 
     def __init__(self, model: nn.Module, loss: PreferenceLoss, beta: float) -> None:
