@@ -26,5 +26,23 @@ def read_config(model: Path) -> dict[str, Any]:
         raise SmeltError(f"{model}/config.json is not JSON ({error}); make or download the model again") from None
 
 
+def portable(model: Path) -> dict[str, Any]:
+    """config.json of the directory `model`, with the rotary embeddings under their older names as well.
+
+    transformers 5 nests them as `rope_parameters`; mlx-lm's Llama and Qwen2, and transformers 4, look for `rope_theta`
+    and `rope_scaling`, and take a number of their own where there is none.
+
+    Raises:
+        SmeltError: as `read_config`.
+    """
+    settings = read_config(model)
+    rope = settings.get("rope_parameters") or {}
+    if "rope_theta" in rope:
+        settings.setdefault("rope_theta", rope["rope_theta"])
+        if rope.get("rope_type", "default") != "default":
+            settings["rope_scaling"] = settings.get("rope_scaling") or rope
+    return settings
+
+
 def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

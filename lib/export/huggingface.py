@@ -13,7 +13,7 @@ from lib.export.lineage import Lineage
 def export(model: Path, folder: Path, dtype: Dtype, lineage: Lineage) -> None:
     """Write the model of the directory `model` to `folder`, its weights in `dtype`, its lineage in their metadata."""
     folder.mkdir(parents=True)
-    config.write_json(folder / "config.json", config.read_config(model) | {"dtype": dtype})
+    config.write_json(folder / "config.json", config.portable(model) | {"dtype": dtype})
     for file in config.COPIED:
         shutil.copyfile(model / file, folder / file)
     # transformers refuses safetensors that do not say which framework wrote them.

@@ -41,7 +41,7 @@ def export(
     for number, path in zip(bits, paths.values(), strict=True):
         path.mkdir(parents=True)
         try:
-            loaded, settings = load_model(model)
+            loaded, settings = load_model(model, model_config=config.portable(model))
         except (ValueError, FileNotFoundError) as error:
             raise SmeltError(
                 f"mlx-lm cannot load {model}: {error}. Set export.mlx to null, or take another base"

@@ -66,8 +66,7 @@ def export(model: Path, folder: Path, int8: bool, lineage: Lineage) -> dict[str,
         SmeltError: PyTorch's exporter cannot trace the model.
     """
     (folder / "onnx").mkdir(parents=True)
-    settings = config.read_config(model)
-    config.write_json(folder / "config.json", settings)
+    config.write_json(folder / "config.json", config.portable(model))
     for file in config.COPIED:
         shutil.copyfile(model / file, folder / file)
     paths = {"fp32": folder / "onnx/model.onnx"}

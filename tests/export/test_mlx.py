@@ -14,7 +14,7 @@ from lib.export.lineage import Lineage, read
 from lib.export.runtimes import Mlx
 from lib.pipeline.errors import SmeltError
 from tests.export.conftest import MODELS, VOCAB_SIZE
-from tests.export.test_gguf import copy, edit
+from tests.export.test_gguf import STRETCHED, copy, edit
 
 IDS = torch.randint(4, VOCAB_SIZE, (1, 64), generator=torch.Generator().manual_seed(4))
 
@@ -35,6 +35,19 @@ def test_the_hugging_face_export_is_an_mlx_model_as_it_is(
     # In pieces, by the cache.
     assert np.abs(runtime.begin(IDS[0, :40].tolist()) - expected[39]).max() < 1e-3
     assert np.abs(runtime.step(int(IDS[0, 40])) - expected[40]).max() < 1e-3
+
+
+@pytest.mark.parametrize("kind", ["linear", "llama3"])
+def test_positions_are_stretched_as_in_transformers(
+    kind: str, make_model: Callable, lineage: Lineage, tmp_path: Path
+) -> None:
+    model = copy(make_model("llama"), tmp_path)
+    edit(model / "config.json", rope_parameters={"rope_theta": 50000.0, **STRETCHED[kind]})
+    huggingface.export(model, tmp_path / "hf", "float32", lineage)
+    expected = logits_of(model)
+    assert np.abs(expected - logits_of(make_model("llama"))).max() > 0.5
+    assert np.array_equal(logits_of(tmp_path / "hf"), expected)
+    assert np.abs(Mlx(tmp_path / "hf").logits(IDS[0].tolist()) - expected).max() < 1e-3
 
 
 @pytest.mark.parametrize("kind", ["qwen3", "llama_tied"])
