@@ -93,7 +93,7 @@ def main(run: Run) -> None:
         if runtime:
             reading, difference = reference.compare(runtime())
             plain = plain or reading
-            files[variant] |= parity.metrics(sample, reading, reference.reading, plain)
+            files[variant] |= parity.metrics(sample, reading, reference, plain)
             seen[variant] = parity.observed(reading, difference)
 
     # What the card says

@@ -33,7 +33,7 @@ class Sample(NamedTuple):
 
 class Answer(NamedTuple):
     tokens: list[int]
-    seconds: float  # for all but the first of them
+    seconds: float  # for all but the first of them; 0 where the runtime is not timed
 
 
 class Reading(NamedTuple):
@@ -42,7 +42,8 @@ class Reading(NamedTuple):
     bits: list[float]  # of each document
     likeliest: NDArray[np.int32]  # at each scored token
     answers: list[Answer]
-    prompt_rate: float  # tokens of a whole window in a second; 0 without any text
+    identical: int  # of the answers: each token is the likeliest in transformers too
+    prompt_rate: float  # tokens of a whole window in a second; 0 without any text, and where the runtime is not timed
 
 
 class Difference(NamedTuple):
@@ -64,12 +65,12 @@ def _greedy(runtime: Runtime, prompt: Sequence[int], count: int) -> Answer:
     start = time.perf_counter()
     while len(tokens) < count:
         tokens.append(int(runtime.step(tokens[-1]).argmax()))
-    return Answer(tokens, time.perf_counter() - start)
+    return Answer(tokens, time.perf_counter() - start if runtime.timed else 0.0)
 
 
 def _prompt_rate(runtime: Runtime, sample: Sample) -> float:
     longest = max(sample.texts, key=len, default=[])[: sample.window]
-    if not longest:
+    if not longest or not runtime.timed:
         return 0.0
     start = time.perf_counter()
     runtime.begin(longest)
@@ -77,44 +78,63 @@ def _prompt_rate(runtime: Runtime, sample: Sample) -> float:
 
 
 class Reference:
-    """The model in transformers, in fp32: its logits are kept on disk, for the others to be laid beside.
+    """The model in transformers, in fp32, for others to be laid beside; its logits of the texts are kept on disk.
+
+    It writes no answers, one token after the other, but reads those of the others: an answer is its own as well if each
+    token is the one that it would have written there.
 
     Args:
-        scratch: an empty folder for them: 4 bytes for each token of the sample and of the vocabulary.
+        scratch: an empty folder: 4 bytes for each token of the sample and of the vocabulary.
     """
 
     def __init__(self, runtime: Runtime, sample: Sample, scratch: Path) -> None:
-        self._sample, self._folder = sample, scratch
-        self.reading, _ = self._read(runtime, keep=True)
+        self._runtime, self._sample, self._folder = runtime, sample, scratch
+        bits = [0.0] * len(sample.texts)
+        likeliest: list[NDArray[np.int32]] = []
+        for index, following_T, logits_TV, path in self._texts(runtime):
+            np.save(path, logits_TV)
+            bits[index] += _bits(logits_TV, following_T)
+            likeliest.append(_likeliest(logits_TV))
+        self.bits, self.likeliest = bits, _joined(likeliest)
 
     def compare(self, runtime: Runtime) -> tuple[Reading, Difference]:
         """What `runtime` makes of the same sample, and how far its logits are off."""
-        return self._read(runtime, keep=False)
-
-    def _read(self, runtime: Runtime, keep: bool) -> tuple[Reading, Difference]:
         sample = self._sample
         bits = [0.0] * len(sample.texts)
-        likeliest: list[Logits] = []
+        likeliest: list[NDArray[np.int32]] = []
         largest = squares = 0.0
         count = 0
-        for number, (index, tokens, window) in enumerate(_scored(sample)):
-            logits_TV = runtime.logits(tokens[:-1])[-window.scored :]
-            path = self._folder / f"{number:05d}.npy"
-            if keep:
-                np.save(path, logits_TV)
-            else:
-                off_TV = np.abs(logits_TV - np.load(path))
-                largest = max(largest, float(off_TV.max()))
-                squares += float(np.square(off_TV, dtype=np.float64).sum())
-                count += off_TV.size
-            bits[index] += _bits(logits_TV, tokens[-window.scored :])
-            likeliest.append(logits_TV.argmax(axis=1).astype(np.int32))
+        for index, following_T, logits_TV, path in self._texts(runtime):
+            off_TV = np.abs(logits_TV - np.load(path))
+            largest = max(largest, float(off_TV.max()))
+            squares += float(np.square(off_TV, dtype=np.float64).sum())
+            count += off_TV.size
+            bits[index] += _bits(logits_TV, following_T)
+            likeliest.append(_likeliest(logits_TV))
         answers = [_greedy(runtime, prompt, sample.answer) for prompt in sample.prompts]
-        found = np.concatenate(likeliest) if likeliest else np.zeros(0, np.int32)
+        own = [self._writes(prompt, answer.tokens) for prompt, answer in zip(sample.prompts, answers, strict=True)]
         return (
-            Reading(bits, found, answers, _prompt_rate(runtime, sample)),
+            Reading(bits, _joined(likeliest), answers, sum(own), _prompt_rate(runtime, sample)),
             Difference(largest, squares / max(count, 1)),
         )
+
+    def _texts(self, runtime: Runtime) -> Iterator[tuple[int, list[int], Logits, Path]]:
+        """Index of a document, a window's scored tokens, their logits by `runtime`, the file of the reference's."""
+        for number, (index, tokens, window) in enumerate(_scored(self._sample)):
+            logits_TV = runtime.logits(tokens[:-1])[-window.scored :]
+            yield index, tokens[-window.scored :], logits_TV, self._folder / f"{number:05d}.npy"
+
+    def _writes(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
+        logits_TV = self._runtime.logits([*prompt, *answer[:-1]])[-len(answer) :]
+        return _likeliest(logits_TV).tolist() == list(answer)
+
+
+def _likeliest(logits_TV: Logits) -> NDArray[np.int32]:
+    return logits_TV.argmax(axis=1).astype(np.int32)
+
+
+def _joined(parts: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
+    return np.concatenate(parts) if parts else np.zeros(0, np.int32)
 
 
 def _bits(logits_TV: Logits, next_T: Sequence[int]) -> float:
@@ -124,28 +144,27 @@ def _bits(logits_TV: Logits, next_T: Sequence[int]) -> float:
     return float((log_sum_T - wide_TV[np.arange(len(next_T)), next_T]).sum() / math.log(2))
 
 
-def agreement(one: Reading, other: Reading) -> float | None:
+def agreement(one: NDArray[np.int32], other: NDArray[np.int32]) -> float | None:
     """Share of the scored tokens at which both have the same likeliest one; None without any."""
-    return round(float((one.likeliest == other.likeliest).mean()), 4) if one.likeliest.size else None
+    return round(float((one == other).mean()), 4) if one.size else None
 
 
-def metrics(sample: Sample, reading: Reading, reference: Reading, plain: Reading) -> dict[str, Any]:
+def metrics(sample: Sample, reading: Reading, reference: Reference, plain: Reading) -> dict[str, Any]:
     """What of a reading is the same on every machine.
 
     Args:
         plain: of the same format, not quantised.
     """
-    pairs = [(one.tokens, other.tokens) for one, other in zip(reading.answers, reference.answers, strict=True)]
     bits = ratio(reading.bits, sample.sizes)
     # Quantisation is the same texts twice: their difference is known far better than either.
     extra = ratio([one - other for one, other in zip(reading.bits, plain.bits, strict=True)], sample.sizes)
     return {
         "bits_per_byte": _rounded(bits),
         "bits_per_byte_more": _rounded(extra),
-        "top1_plain": agreement(reading, plain),
-        "top1_transformers": agreement(reading, reference),
-        "greedy_identical": sum(one == other for one, other in pairs),
-        "greedy_prompts": len(pairs),
+        "top1_plain": agreement(reading.likeliest, plain.likeliest),
+        "top1_transformers": agreement(reading.likeliest, reference.likeliest),
+        "greedy_identical": reading.identical,
+        "greedy_prompts": len(sample.prompts),
     }
 
 

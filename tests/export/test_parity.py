@@ -14,6 +14,8 @@ from lib.export.parity import Reference, Sample
 class Bigrams:
     """A language model by hand: the logits of the next token depend on the last one alone."""
 
+    timed = True
+
     def __init__(self, table: Sequence[Sequence[float]]) -> None:
         self.table = np.array(table, np.float32)
 
@@ -39,8 +41,9 @@ def reference(tmp_path: Path) -> Reference:
 
 def test_bits_are_those_of_the_probabilities_whatever_the_window(reference: Reference) -> None:
     once = -np.log2([2 / 4, 6 / 8, 5 / 8]).sum()
-    assert reference.reading.bits == pytest.approx([2 * once, 2.0])
-    figures = parity.metrics(SAMPLE, reference.reading, reference.reading, reference.reading)
+    same, _ = reference.compare(Bigrams(TABLE))
+    assert reference.bits == same.bits == pytest.approx([2 * once, 2.0])
+    figures = parity.metrics(SAMPLE, same, reference, same)
     assert figures["bits_per_byte"]["value"] == round((2 * once + 2) / 14, 4)
     assert figures["bits_per_byte_more"] == {"value": 0.0, "stderr": 0.0}
     assert figures["top1_plain"] == figures["top1_transformers"] == 1.0
@@ -48,7 +51,8 @@ def test_bits_are_those_of_the_probabilities_whatever_the_window(reference: Refe
 
 
 def test_greedy_answers_take_the_likeliest_token_and_go_on(reference: Reference) -> None:
-    assert [answer.tokens for answer in reference.reading.answers] == [[1, 2, 0, 1, 2, 0], [0, 1, 2, 0, 1, 2]]
+    same, _ = reference.compare(Bigrams(TABLE))
+    assert [answer.tokens for answer in same.answers] == [[1, 2, 0, 1, 2, 0], [0, 1, 2, 0, 1, 2]]
 
 
 def test_another_model_is_compared_token_by_token(reference: Reference) -> None:
@@ -58,27 +62,54 @@ def test_another_model_is_compared_token_by_token(reference: Reference) -> None:
     assert difference.largest == pytest.approx(3, abs=1e-6)
     # The row of 1 is read twice, of 8 that are scored once each.
     assert difference.mean_square == pytest.approx(2 * np.square(table[1] - TABLE[1]).sum() / (7 * 3))
-    figures = parity.metrics(SAMPLE, other, reference.reading, other)
+    figures = parity.metrics(SAMPLE, other, reference, other)
     assert figures["top1_transformers"] == round(5 / 7, 4)
     assert figures["top1_plain"] == 1.0
     assert figures["greedy_identical"] == 0
-    assert parity.metrics(SAMPLE, other, reference.reading, reference.reading)["bits_per_byte_more"]["value"] > 0
+    same, _ = reference.compare(Bigrams(TABLE))
+    assert parity.metrics(SAMPLE, other, reference, same)["bits_per_byte_more"]["value"] > 0
+
+
+def test_an_answer_that_parts_at_its_last_token_is_not_identical(reference: Reference) -> None:
+    class Other(Bigrams):
+        """Says the same, but for the last token of an answer, which it says twice."""
+
+        def begin(self, ids: Sequence[int]) -> np.ndarray:
+            self.left = SAMPLE.answer - 1
+            return super().begin(ids)
+
+        def step(self, token: int) -> np.ndarray:
+            self.left -= 1
+            return super().step(token) if self.left else np.eye(3, dtype=np.float32)[token]
+
+    other, _ = reference.compare(Other(TABLE))
+    assert [answer.tokens for answer in other.answers] == [[1, 2, 0, 1, 2, 2], [0, 1, 2, 0, 1, 1]]
+    assert other.identical == 0
 
 
 def test_a_constant_is_a_difference_of_logits_and_of_nothing_else(reference: Reference) -> None:
     other, difference = reference.compare(Bigrams(TABLE + 2))
     assert difference.largest == pytest.approx(2, abs=1e-6)
-    assert parity.metrics(SAMPLE, other, reference.reading, other) == parity.metrics(
-        SAMPLE, reference.reading, reference.reading, reference.reading
-    )
+    same, _ = reference.compare(Bigrams(TABLE))
+    assert parity.metrics(SAMPLE, other, reference, other) == parity.metrics(SAMPLE, same, reference, same)
     observed = parity.observed(other, difference)
     assert observed["largest_difference"] == observed["root_mean_square_difference"] == 2.0
 
 
 def test_nothing_to_measure_is_no_figure(tmp_path: Path) -> None:
     empty = Sample([], [], [], 4, 8)
-    reading = Reference(Bigrams(TABLE), empty, tmp_path).reading
-    figures = parity.metrics(empty, reading, reading, reading)
+    reference = Reference(Bigrams(TABLE), empty, tmp_path)
+    reading, _ = reference.compare(Bigrams(TABLE))
+    figures = parity.metrics(empty, reading, reference, reading)
     assert figures["bits_per_byte"]["value"] is None
     assert figures["top1_plain"] is None
     assert figures["greedy_prompts"] == 0
+
+
+def test_a_runtime_that_is_not_timed_has_no_speed(reference: Reference) -> None:
+    class Slow(Bigrams):
+        timed = False
+
+    for runtime, rates in ((Bigrams(TABLE), 2), (Slow(TABLE), 0)):
+        observed = parity.observed(*reference.compare(runtime))
+        assert sum(name.endswith("tokens_per_second") for name in observed) == rates
