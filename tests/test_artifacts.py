@@ -56,7 +56,7 @@ def test_a_tagged_version_is_fetched_from_elsewhere(tmp_path: Path, monkeypatch:
         shell(root, "dvc", "repro", "--quiet")
         shell(root, "git", "add", "--all")
         shell(root, "git", "commit", "--quiet", "--message", version)
-        shell(root, "git", "tag", f"smelt-gguf@v{version}")
+        shell(root, "git", "tag", "--annotate", "--message", version, f"smelt-gguf@v{version}")  # not a lightweight one
     shutil.rmtree(root / "models")
 
     for asked, found in (([], "1.1.0"), (["--rev", "v1.0.0"], "1.0.0")):

@@ -34,7 +34,7 @@ _USE = {
     "transformers chat .",
     "adapter": "llama-server -m {name}-base-F16.gguf --lora {name}-lora-F16.gguf   # or peft, beside the base",
     "gguf": "llama-server -m {name}-Q8_0.gguf             # or Ollama, LM Studio, llama-cpp-python",
-    "onnx": "pip install optimum-onnx[onnxruntime]        # ORTModelForCausalLM.from_pretrained('.', subfolder='onnx')",
+    "onnx": "pip install onnxruntime                      # inputs and outputs are named as Optimum has them",
     "mlx": "mlx_lm.chat --model {name}-8bit",
 }
 _PII = {
