@@ -30,12 +30,12 @@ _TASKS = {
     "truthfulqa": "TruthfulQA",
 }
 _USE = {
-    "hf": "vllm serve .                                 # an OpenAI API; or transformers, lm-eval: none needs a flag\n"
-    "transformers chat .",
-    "adapter": "llama-server -m {name}-base-F16.gguf --lora {name}-lora-F16.gguf   # or peft, beside the base",
-    "gguf": "llama-server -m {name}-Q8_0.gguf             # or Ollama, LM Studio, llama-cpp-python",
+    "hf": "vllm serve .                                 # an OpenAI API; transformers and lm-eval need no flag either",
+    "adapter": "llama-server -m {base}.gguf --lora {name}-lora-F16.gguf   # or peft, beside the base",
+    "peft": "pip install peft                             # AutoPeftModelForCausalLM, beside the base",
+    "gguf": "llama-server -m {name}-{variant}.gguf        # or Ollama, LM Studio, llama-cpp-python",
     "onnx": "pip install onnxruntime                      # inputs and outputs are named as Optimum has them",
-    "mlx": "mlx_lm.chat --model {name}-8bit",
+    "mlx": "mlx_lm.chat --model {name}-{variant}",
 }
 _PII = {
     "redact": "looked for and replaced by typed placeholders before training",
@@ -95,7 +95,7 @@ def render(name: str, lineage: Lineage, about: About) -> str:
     lines = [
         *("---", _metadata(name, lineage, about).to_yaml(), "---", "", f"# {name}", ""),
         f"{what}, {made}, made with Smelt.",
-        *("", "## Use", "", "```sh", _USE[about.format].format(name=name), "```"),
+        *("", "## Use", "", "```sh", _use(name, about), "```"),
         *("", "## Intended use", ""),
         f"For questions on what its texts are about, from people who can check the answer. It reads "
         f"{about.context:,} tokens at once"
@@ -161,6 +161,17 @@ def _metadata(name: str, lineage: Lineage, about: About) -> ModelCardData:
         pipeline_tag="text-generation",
         eval_results=results or None,
         tags=["smelt"],
+    )
+
+
+def _use(name: str, about: About) -> str:
+    """How to run it, by the files that there are."""
+    variants = list(about.files)
+    alone = about.format == "adapter" and "lora-F16" not in variants
+    # The first of GGUF is the one that is not quantised.
+    chosen = variants[1:2] if about.format == "gguf" and len(variants) > 1 else variants[:1]
+    return _USE["peft" if alone else about.format].format(
+        name=name, variant="".join(chosen), base=f"{name}-base-F16" if "base-F16" in variants else "BASE"
     )
 
 

@@ -120,3 +120,19 @@ def test_a_card_without_an_evaluation_says_so(tmp_path: Path) -> None:
     card = ModelCard.load(tmp_path / "README.md")
     assert card.data.eval_results is None
     assert "Nothing was measured." in card.text
+
+
+@pytest.mark.parametrize(
+    ("format", "variants", "words"),
+    [
+        ("gguf", ["F16", "Q8_0", "Q4_0"], "llama-server -m tiny-Q8_0.gguf "),
+        ("gguf", ["BF16"], "llama-server -m tiny-BF16.gguf "),
+        ("mlx", ["4bit"], "mlx_lm.chat --model tiny-4bit\n"),
+        ("adapter", ["peft", "lora-F16", "base-F16"], "-m tiny-base-F16.gguf --lora tiny-lora-F16.gguf"),
+        ("adapter", ["peft", "lora-F16"], "-m BASE.gguf --lora tiny-lora-F16.gguf"),
+        ("adapter", ["peft"], "AutoPeftModelForCausalLM"),
+    ],
+)
+def test_it_is_run_by_files_that_there_are(format: str, variants: list[str], words: str, lineage: Lineage) -> None:
+    card = model_card.render("tiny", lineage, about(format, files={variant: {"bytes": 1} for variant in variants}))
+    assert words in card
