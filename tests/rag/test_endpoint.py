@@ -89,10 +89,10 @@ def test_vectors_come_in_order_and_normalised(server: Server, root: Path, embedd
     assert remote.encode([]).shape == (0, 32)
 
 
-def test_an_index_is_built_and_searched_with_it(server: Server, root: Path, embedder_folder: Path) -> None:
+def test_an_index_is_built_and_searched_with_it(server: Server, root: Path) -> None:
     wanted = of(server).model_dump()
     documents = [document("list", "the list the bucket"), document("other", "q w z")]
-    folder = write_index(root / "index", embedder_folder, documents, embedder=wanted, root=root)
+    folder = write_index(root / "index", None, documents, embedder=wanted, root=root)
     with Retriever.open(folder, stores=root / "stores", root=root) as retriever:
         assert retriever.search("the list the bucket")[0].passage.document == "docs/list"
 

@@ -68,7 +68,7 @@ def test_an_index_is_built_and_searched_with_it(plain: Path, tmp_path: Path) -> 
     root = write(plain, tmp_path, "cls", {})
     wanted = settings().embedder.model_dump() | {"folder": "data/assets/model"}
     documents = [document("list", "the list the bucket"), document("long", "the bucket " * 200)]
-    folder = write_index(root / "index", plain, documents, embedder=wanted, root=root)
+    folder = write_index(root / "index", None, documents, embedder=wanted, root=root)
     with Retriever.open(folder, stores=root / "stores", root=root) as retriever:
         assert retriever.search("the list the bucket")[0].passage.document == "docs/list"
         tokenizer = retriever.embedder.tokenizer
@@ -117,13 +117,11 @@ def cross_encoder(plain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
-def test_reranking_orders_by_the_models_scores(
-    cross_encoder: Path, plain: Path, embedder: Bert, tmp_path: Path
-) -> None:
+def test_reranking_orders_by_the_models_scores(cross_encoder: Path, embedder: Bert, tmp_path: Path) -> None:
     documents = [document(f"{n}", f"the list {'bucket ' * n}") for n in range(8)]
     root = cross_encoder.parents[2]
     rerank = {"folder": "data/assets/reranker", "min_score": 0.0}
-    folder = write_index(tmp_path / "index", plain, documents, rerank=rerank)
+    folder = write_index(tmp_path / "index", embedder, documents, rerank=rerank)
     with Retriever.open(folder, embedder, tmp_path / "stores", root) as retriever:
         assert retriever.modes == ("vector", "keyword", "hybrid", "rerank")
         hits = retriever.search("the list", 20, mode="rerank")

@@ -65,15 +65,15 @@ def settings(**changes: Any) -> Index:
 
 
 def write_index(
-    folder: Path, embedder: Path | Embedder, documents: Iterable[Document], top_k: int = 4,
-    min_similarity: float = -1.0, root: Path | None = None, **changes: Any,
+    folder: Path, embedder: Path | Embedder | None, documents: Iterable[Document], /, top_k: int = 4,
+    min_similarity: float = -1.0, root: Path = Path(), **changes: Any,
 ) -> Path:  # fmt: skip
     """An index of `documents` in `folder`, built with this embedder, or the one that `write_embedder` wrote there.
 
-    With `root`, it is built with the embedder of its settings, in that repository.
+    None: with the embedder of its settings, in the repository at `root`.
     """
     wanted = settings(top_k=top_k, min_similarity=min_similarity, **changes)
     loaded = Bert(embedder, workers=1) if isinstance(embedder, Path) else embedder
-    loaded = load_embedder(wanted.embedder, root, 1) if root is not None else loaded
+    loaded = loaded or load_embedder(wanted.embedder, root, 1)
     build.write_index(folder, wanted, loaded, documents).close()
     return folder
