@@ -36,8 +36,9 @@ def main(run: Run) -> None:
     documents = run.progress(
         (found for found in read_documents(folder) if found.id in chosen), len(chosen), "documents"
     )
-    vectors = run.scratch_home.parent / "vectors"
-    index = write_index(run.out("models/index"), wanted, embedder, documents, vectors)
+    vectors, lineage = run.scratch_home.parent / "vectors", run.lineage()
+    code = [lineage["code"], lineage["pins"]]
+    index = write_index(run.out("models/index"), wanted, embedder, documents, vectors, code)
 
     count, passages = index.count()
     run.metrics(

@@ -40,7 +40,7 @@ ARROWS = {
     "evals": {"model", "backends", "rag", "text", "tokenizer", "completion"},
     "judge": {"evals", "completion"},
     "export": {"model", "evals", "text", "tokenizer"},
-    "rag": {"text"},
+    "rag": {"text", "backends"},
     "serve": {"rag", "completion"},
     "report": {"evals"},
 }

@@ -13,20 +13,12 @@ from pathlib import Path
 import torch
 
 from lib.backends.backend import Backend, Compilation
+from lib.backends.bf16 import has_bf16
 from lib.backends.power import Rapl
 from lib.backends.torch_product import torch_product
 from lib.pipeline.record import cpu_model, peak_kib
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
-
-
-def has_bf16() -> bool:
-    """Whether the processor multiplies bf16 matrices in hardware.
-
-    torch's own `_is_mkldnn_bf16_supported` is true on any AVX-512 processor, where bf16 is emulated: four times slower
-    than fp32 on one without AMX or AVX512-BF16 (see docs/LOG.md).
-    """
-    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
 def system_memory_mib() -> float:

@@ -59,13 +59,14 @@ def make_chunker(settings: Settings, embedder: Embedder) -> Chunker:
 
 
 def embed(
-    documents: Iterable[Document], chunker: Chunker, embedder: Embedder, kept: Path | None = None
+    documents: Iterable[Document], chunker: Chunker, embedder: Embedder, kept: Path | None = None, code: Any = None
 ) -> Iterator[Embedded]:
     """The passages of each document and their vectors, in order.
 
     Args:
         kept: a folder where vectors are kept by the texts that were embedded together (which decide their last bits):
             a run that was killed goes on from there, and a change of how the index is searched embeds nothing.
+        code: what computes them, beside the embedder: of other code, none are taken.
     """
     used: set[Path] = set()
     waiting: list[tuple[Document, list[Passage]]] = []
@@ -73,7 +74,7 @@ def embed(
 
     def finish() -> Iterator[Embedded]:
         texts = [chunker.reading(passage) for _, passages in waiting for passage in passages]
-        vectors = _vectors(texts, embedder, kept, used)
+        vectors = _vectors(texts, embedder, code, kept, used)
         at = 0
         for document, passages in waiting:
             yield Embedded(document, passages, vectors[at : at + len(passages)])
@@ -91,10 +92,10 @@ def embed(
             path.unlink()
 
 
-def _vectors(texts: list[str], embedder: Embedder, kept: Path | None, used: set[Path]) -> np.ndarray:
+def _vectors(texts: list[str], embedder: Embedder, code: Any, kept: Path | None, used: set[Path]) -> np.ndarray:
     if kept is None or not texts:
         return embedder.encode(texts)
-    path = kept / f"{hash_value([embedder.fingerprint, texts])}.npy"
+    path = kept / f"{hash_value([embedder.fingerprint, code, texts])}.npy"
     used.add(path)
     try:
         found = np.load(path, allow_pickle=False)
@@ -112,13 +113,14 @@ def _vectors(texts: list[str], embedder: Embedder, kept: Path | None, used: set[
 
 
 def write_index(
-    folder: Path, settings: Settings, embedder: Embedder, documents: Iterable[Document], kept: Path | None = None
-) -> Index:
-    """A new index of `documents` in `folder`."""
+    folder: Path, settings: Settings, embedder: Embedder, documents: Iterable[Document], kept: Path | None = None,
+    code: Any = None,
+) -> Index:  # fmt: skip
+    """A new index of `documents` in `folder`; `kept` and `code` as `embed` has them."""
     chunker = make_chunker(settings, embedder)
     index = Index.create(folder, facts(settings, embedder))
     with index.change() as change:
-        for document, passages, vectors in embed(documents, chunker, embedder, kept):
+        for document, passages, vectors in embed(documents, chunker, embedder, kept, code):
             change.put(document.id, Indexed(document.source, document.hash, None), passages, vectors)
     index.compact()
     return index

@@ -16,9 +16,13 @@ MINILM = Path(__file__).parents[2] / "data/assets/minilm"
 TEXTS = ["the list", "bucket", "the bucket list " * 30, "[SEP] a", "a " * 400, "?"] * 15
 
 
-def test_vectors_are_normalised_means_of_single_unpadded_texts(embedder: Bert, embedder_folder: Path) -> None:
+@pytest.mark.parametrize(("bf16", "tolerance"), [(False, 1e-5), (True, 2e-2)])
+def test_vectors_are_normalised_means_of_single_unpadded_texts(
+    embedder_folder: Path, bf16: bool, tolerance: float
+) -> None:
     model = BertModel(BertConfig.from_json_file(embedder_folder / "config.json")).eval()
     model.load_state_dict(load_file(embedder_folder / "model.safetensors"))
+    embedder = Bert(embedder_folder, workers=2, bf16=bf16)
     vectors = embedder.encode(TEXTS)
     assert vectors.shape == (len(TEXTS), 32)
     assert vectors.dtype == np.float32
@@ -29,11 +33,14 @@ def test_vectors_are_normalised_means_of_single_unpadded_texts(embedder: Bert, e
         with torch.inference_mode():
             hidden = model(torch.tensor([ids])).last_hidden_state[0].numpy().astype(np.float64)
         mean = hidden.mean(axis=0)
-        np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-5)
+        np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=tolerance)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
-def test_the_number_of_workers_changes_no_bit(embedder: Bert, embedder_folder: Path) -> None:
-    assert embedder.encode(TEXTS).tobytes() == Bert(embedder_folder, workers=1).encode(TEXTS).tobytes()
+@pytest.mark.parametrize("bf16", [False, True])
+def test_the_number_of_workers_changes_no_bit(embedder_folder: Path, bf16: bool) -> None:
+    one, three = (Bert(embedder_folder, workers, bf16).encode(TEXTS) for workers in (1, 3))
+    assert one.tobytes() == three.tobytes()
 
 
 def test_a_special_token_in_a_text_is_text(embedder: Bert) -> None:
