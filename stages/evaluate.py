@@ -4,7 +4,8 @@ public benchmarks; and whether the index finds the documents of held-out questio
 figure has its standard error; items.jsonl has every item's score, for paired comparisons.
 
 What a part measured is kept in .scratch/measured by its content: the model, the questions, the settings, the code. So a
-run that is killed loses one part at most, and a change of one part, or of the data, measures no other again.
+run that is killed loses one part at most, a change of one part, or of the data, measures no other again, and the index
+is searched once for all models.
 """
 
 from __future__ import annotations
@@ -26,15 +27,19 @@ IFBENCH, NLTK = "data/assets/ifbench", "data/assets/nltk"
 class Kept:
     """Parts that were measured, by their content."""
 
-    def __init__(self, run: Run, model: str) -> None:
+    def __init__(self, run: Run) -> None:
         lineage = run.lineage()
         self.inputs: dict[str, str] = lineage["inputs"]
-        self._run, self._maker = run, [lineage["code"], lineage["pins"], self.inputs[model]]
+        self._run, self._maker = run, [lineage["code"], lineage["pins"]]
 
-    def part(self, name: str, inputs: Any, measure: Callable[[], Any]) -> Any:
-        """What `measure` returns for `inputs`, read if an earlier run came that far. Both are plain values."""
+    def part(self, of: str, name: str, inputs: Any, measure: Callable[[], Any]) -> Any:
+        """What `measure` returns for `inputs`, read if an earlier run came that far. Both are plain values.
+
+        Args:
+            of: the dependency that is measured.
+        """
         folder = self._run.scratch_home.parent / "measured"
-        path = folder / f"{name}-{hash_value([*self._maker, name, inputs])[:24]}.json"
+        path = folder / f"{name}-{hash_value([*self._maker, self.inputs[of], name, inputs])[:24]}.json"
         if not path.exists():
             self._run.log(f"measuring {name.replace('_', ' ')}")
             folder.mkdir(parents=True, exist_ok=True)
@@ -61,11 +66,13 @@ def main(run: Run) -> None:
     from lib.evals.instructions.follow import OWN, checkers, read_prompts, score
     from lib.evals.items import Item, to_lines
     from lib.evals.language_model import load_language_model
-    from lib.evals.retrieval import DEPTH, score_retrieval, with_passages
+    from lib.evals.retrieval import DEPTH, as_hits, look_up, score_retrieval, with_passages
     from lib.rag.build import settings_of
     from lib.rag.embed import load_embedder
     from lib.rag.index import Index
     from lib.rag.search import Retriever
+
+    kept = Kept(run)
 
     # The questions
     documents = sample_held_out(run.dep(TEXT), settings.held_out_bytes)
@@ -76,23 +83,27 @@ def main(run: Run) -> None:
     for found, what, where in ((documents, "text", TEXT), (commands, "commands", CONVERSATIONS)):
         if not found:
             run.log(f"{where} holds no {what}: nothing to measure there")
-    index = settings_of(Index.open(run.dep(INDEX)))
-    models = [index.embedder.folder, *([index.rerank.folder] if index.rerank else [])]
+    index = Index.open(run.dep(INDEX))
+    indexed, searched = set(index.documents()), settings_of(index)
+    index.close()
+    models = [searched.embedder.folder, *([searched.rerank.folder] if searched.rerank else [])]
     for part in models:
         run.dep(part)
-    embedder = load_embedder(index.embedder, run.root, run.workers)
-    with Retriever.open(run.dep(INDEX), embedder, run.scratch_home.parent / "stores", run.root, run.log) as retriever:
-        indexed = retriever.documents()
-        questions = [*held_out, *read_examples(conversations / "test.jsonl", "encyclopedia", None)]
-        questions = [one for one in questions if one.document in indexed][: settings.retrieval.questions]
-        hits = {
-            mode: [retriever.search(one.prompt, DEPTH, mode=mode) for one in questions]
-            for mode in settings.retrieval.modes
-        }
-        retrievable = [one for one in held_out if one.document in indexed][: settings.retrieval.commands]
-        passages = {
-            mode: [retriever.search(one.prompt, mode=mode) for one in retrievable] for mode in settings.retrieval.modes
-        }
+    questions = [*held_out, *read_examples(conversations / "test.jsonl", "encyclopedia", None)]
+    questions = [one for one in questions if one.document in indexed][: settings.retrieval.questions]
+    retrievable = [one for one in held_out if one.document in indexed][: settings.retrieval.commands]
+    looked_up = list(dict.fromkeys(one.prompt for one in (*questions, *retrievable)))
+    modes, depth = settings.retrieval.modes, max(DEPTH, searched.top_k)
+
+    def search() -> dict[str, Any]:
+        embedder, stores = load_embedder(searched.embedder, run.root, 1), run.scratch_home.parent / "stores"
+        with Retriever.open(run.dep(INDEX), embedder, stores, run.root, run.log) as retriever:
+            return look_up(retriever, looked_up, modes, depth)
+
+    every = kept.part(INDEX, "retrieval", [looked_up, modes, depth, [kept.inputs[one] for one in models]], search)
+    found_for = {mode: dict(zip(looked_up, map(as_hits, lists), strict=True)) for mode, lists in every.items()}
+    hits = {mode: [found[one.prompt] for one in questions] for mode, found in found_for.items()}
+    passages = {mode: [found[one.prompt][: searched.top_k] for one in retrievable] for mode, found in found_for.items()}
     instructions = {
         "own": read_prompts(OWN, settings.instructions.own),
         "ifbench": read_prompts(run.dep(IFBENCH) / "IFBench_test.jsonl", settings.instructions.ifbench),
@@ -108,14 +119,13 @@ def main(run: Run) -> None:
     (folder,) = set(run.declared.data) - {TEXT, CONVERSATIONS, INDEX, IFBENCH, NLTK, *models, *assets}
     run.log(f"loading {folder}")
     model = load_language_model(run.dep(folder), backend.device)
-    kept = Kept(run, folder)
 
     def answers(name: str, prompts: list[Any], most: int) -> list[str]:
-        return kept.part(name, [prompts, most], lambda: generate(model, prompts, most, run.progress))
+        return kept.part(folder, name, [prompts, most], lambda: generate(model, prompts, most, run.progress))
 
     # What it reads, answers and chooses
     texts = [document.text for document in documents]
-    bits = kept.part("bits_per_byte", texts, lambda: document_bits(model, texts, run.progress))
+    bits = kept.part(folder, "bits_per_byte", texts, lambda: document_bits(model, texts, run.progress))
     most = settings.max_new_tokens
     asked = {example.id: example for example in (*commands, *articles, *retrievable)}
     said = dict(zip(asked, answers("commands", [one.messages for one in asked.values()], most), strict=True))
@@ -134,7 +144,7 @@ def main(run: Run) -> None:
     }
     chosen = {
         name: kept.part(
-            f"task_{name}",
+            folder, f"task_{name}",
             [task.model_dump(), settings.task_limit, settings.batch_rows, seed,
              kept.inputs.get(f"data/assets/{local_tasks().get(name)}")],
             lambda name=name: benchmarks.measure(model, name),

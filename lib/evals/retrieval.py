@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from lib.evals.commands import Example
@@ -10,7 +11,8 @@ from lib.evals.estimates import mean
 from lib.evals.items import Item
 from lib.evals.language_model import LanguageModel
 from lib.rag.answer import ground
-from lib.rag.passage import Hit
+from lib.rag.passage import Hit, Passage
+from lib.rag.search import Retriever
 
 DEPTH = 10  # passages looked at for each question
 _CUTS = (1, 5, DEPTH)
@@ -21,6 +23,20 @@ class Question(NamedTuple):
 
     messages: list[dict[str, str]]
     found: bool
+
+
+def look_up(retriever: Retriever, questions: Sequence[str], modes: Sequence[str], depth: int) -> dict[str, Any]:
+    """What each mode finds for each question, `depth` passages at most, as plain values for `as_hits`."""
+
+    def plain(question: str, mode: str) -> list[list[Any]]:
+        return [[asdict(hit.passage), hit.score] for hit in retriever.search(question, depth, mode=mode)]
+
+    return {mode: [plain(question, mode) for question in questions] for mode in modes}
+
+
+def as_hits(found: Sequence[tuple[dict[str, Any], float]]) -> list[Hit]:
+    """The hits of one question, from what `look_up` made of them."""
+    return [Hit(Passage(**passage), score) for passage, score in found]
 
 
 def score_retrieval(

@@ -164,10 +164,6 @@ class Retriever:
         """How many passages each source has."""
         return self._current().sources()
 
-    def documents(self) -> set[str]:
-        """Ids of the documents in the index."""
-        return set(self._current().documents())
-
     def _current(self) -> Index:
         """The index as it is now, with the store brought up to it. One thread does that; the others go on meanwhile."""
         try:

@@ -29,7 +29,7 @@ COMMANDS = {"s3/mb": "aws s3 mb s3://b", "s3/rb": "aws s3 rb s3://b", "ec2/run":
 def change(params: dict) -> None:
     params["evaluate"] |= {
         "held_out_bytes": 1000, "commands": 3, "max_new_tokens": 2, "task_limit": 4, "samples": 2,
-        "retrieval": {"commands": 2, "prompt_tokens": 400},
+        "retrieval": {"modes": ["vector", "keyword", "hybrid"], "questions": 9, "commands": 2, "prompt_tokens": 400},
         "instructions": {"own": 3, "ifbench": 1, "max_new_tokens": 2},
         "tasks": {name: {"few_shot": 0, "limit": None} for name in TASKS},
     }  # fmt: skip
@@ -87,7 +87,7 @@ def test_a_kill_loses_one_part_and_another_task_measures_itself_alone(
     root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     before = killed(root)
-    parts = 5 + len(TASKS)
+    parts = 6 + len(TASKS)
     assert 3 <= len(before) < parts
     assert not (root / "reports/evaluate/chat/metrics.json").exists()
 
