@@ -148,6 +148,7 @@ def main() -> None:
     options = parser.parse_args()
     wanted = Settings.model_validate(load(ROOT / "params.yaml").index.model_dump() | options.settings)
     workers = int(os.environ.get("SMELT_WORKERS") or len(os.sched_getaffinity(0)))
+    KEPT.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=ROOT / ".scratch") as scratch:
         with timed("loading the embedder"):
             embedder = load_embedder(wanted.embedder, ROOT, workers)
