@@ -72,8 +72,6 @@ def main(run: Run) -> None:
     from lib.rag.index import Index
     from lib.rag.search import Retriever
 
-    kept = Kept(run)
-
     # The questions
     documents = sample_held_out(run.dep(TEXT), settings.held_out_bytes)
     conversations = run.dep(CONVERSATIONS)
@@ -83,12 +81,23 @@ def main(run: Run) -> None:
     for found, what, where in ((documents, "text", TEXT), (commands, "commands", CONVERSATIONS)):
         if not found:
             run.log(f"{where} holds no {what}: nothing to measure there")
+    instructions = {
+        "own": read_prompts(OWN, settings.instructions.own),
+        "ifbench": read_prompts(run.dep(IFBENCH) / "IFBench_test.jsonl", settings.instructions.ifbench),
+    }
+    assets = {f"data/assets/{asset}": run.dep(f"data/assets/{asset}") for asset in local_tasks().values()}
+    home = next(iter(assets.values())).parent
+    benchmarks = Benchmarks(settings.tasks, home, settings.task_limit, settings.batch_rows, seed)
+
+    # What the index finds: the same for every model
     index = Index.open(run.dep(INDEX))
     indexed, searched = set(index.documents()), settings_of(index)
     index.close()
     models = [searched.embedder.folder, *([searched.rerank.folder] if searched.rerank else [])]
-    for part in models:
+    (folder,) = set(run.declared.data) - {TEXT, CONVERSATIONS, INDEX, IFBENCH, NLTK, *models, *assets}
+    for part in (*models, folder):
         run.dep(part)
+    kept = Kept(run)
     questions = [*held_out, *read_examples(conversations / "test.jsonl", "encyclopedia", None)]
     questions = [one for one in questions if one.document in indexed][: settings.retrieval.questions]
     retrievable = [one for one in held_out if one.document in indexed][: settings.retrieval.commands]
@@ -104,19 +113,11 @@ def main(run: Run) -> None:
     found_for = {mode: dict(zip(looked_up, map(as_hits, lists), strict=True)) for mode, lists in every.items()}
     hits = {mode: [found[one.prompt] for one in questions] for mode, found in found_for.items()}
     passages = {mode: [found[one.prompt][: searched.top_k] for one in retrievable] for mode, found in found_for.items()}
-    instructions = {
-        "own": read_prompts(OWN, settings.instructions.own),
-        "ifbench": read_prompts(run.dep(IFBENCH) / "IFBench_test.jsonl", settings.instructions.ifbench),
-    }
-    assets = {f"data/assets/{asset}": run.dep(f"data/assets/{asset}") for asset in local_tasks().values()}
-    home = next(iter(assets.values())).parent
-    benchmarks = Benchmarks(settings.tasks, home, settings.task_limit, settings.batch_rows, seed)
 
     # The model
     torch.set_num_threads(run.workers)
     backend = select_backend()
     run.observed["device"] = backend.describe()
-    (folder,) = set(run.declared.data) - {TEXT, CONVERSATIONS, INDEX, IFBENCH, NLTK, *models, *assets}
     run.log(f"loading {folder}")
     model = load_language_model(run.dep(folder), backend.device)
 
