@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import ExitStack, aclosing
@@ -18,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from lib.pipeline.errors import SmeltError
 from lib.rag.answer import NOT_FOUND, OnlyRetrieved, citations
 from lib.rag.passage import Hit
-from lib.serve.documents import Documents, Unsearchable, annotations, shown
+from lib.serve.documents import Documents, annotations, shown
 from lib.serve.engine import Busy, Engine, Failed, Job
 from lib.serve.formats import Chat, Completion, Format, usage
 from lib.serve.guard import Caller
@@ -27,7 +26,7 @@ from lib.serve.protocol import ChatRequest, CompletionRequest, Refused
 from lib.serve.writing import Done, Piece
 
 Result = TypeVar("Result")
-_RETRY_SECONDS = 2.0  # when the queue is full, or the index cannot be searched
+RETRY_SECONDS = 2.0  # when the queue is full, or the index cannot be searched
 _RETRIEVALS = 2  # at the same time; each takes a core from the model
 
 
@@ -75,7 +74,7 @@ class Answering:
                 place.enter_context(self._engine.admit())
             except Busy:
                 self.metrics.busy.inc()
-                raise Refused(429, "the queue is full: try again", "queue_full", retry=_RETRY_SECONDS) from None
+                raise Refused(429, "the queue is full: try again", "queue_full", retry=RETRY_SECONDS) from None
             prepare = self._prepare_chat if isinstance(body, ChatRequest) else self._prepare_completion
             prepared = await self.unless_gone(
                 request, to_thread.run_sync(prepare, body, from_documents, limiter=self.few)
@@ -154,11 +153,6 @@ class Answering:
             elif body.sources is not None:
                 raise SmeltError(f"{body.model} asks no documents, so that `sources` would be ignored")
             ids = model.encode(messages)
-        except Unsearchable as error:
-            print(f"serve: error: {error}", file=sys.stderr, flush=True)
-            raise Refused(
-                503, "the documents cannot be searched now; the server's log says why", retry=_RETRY_SECONDS
-            ) from None
         except SmeltError as error:
             too_long = "no room" in str(error)
             raise Refused(400, str(error), "context_length_exceeded" if too_long else None) from None

@@ -6,6 +6,7 @@ retrieval by choosing a model.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
@@ -22,10 +23,9 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
-from lib.rag.embed import MAX_TOKENS
 from lib.serve import formats, metrics
-from lib.serve.answering import Answering, Gone
-from lib.serve.documents import Documents
+from lib.serve.answering import RETRY_SECONDS, Answering, Gone
+from lib.serve.documents import Documents, Unsearchable
 from lib.serve.engine import Engine
 from lib.serve.guard import Caller, Guard, response
 from lib.serve.model import ServedModel
@@ -144,14 +144,16 @@ def create_app(settings: Settings, model: ServedModel, documents: Documents | No
 def _embed(documents: Documents | None, body: EmbeddingRequest) -> dict[str, Any]:
     if documents is None:
         raise Refused(404, "there is no index, and so no embedder: run `make repro`, or `make pull`", "model_not_found")
-    embedder = documents.embedder()
+    embedder = documents.embedder
     texts = [body.input] if isinstance(body.input, str) else body.input
     if body.dimensions not in (None, embedder.dimension):
         raise Refused(400, f"vectors here have {embedder.dimension} dimensions", param="dimensions")
     lengths = [len(encoding.ids) for encoding in embedder.tokenizer.encode_batch(texts)]
-    if max(lengths) > MAX_TOKENS:
-        raise Refused(400, f"a text has {max(lengths):,} tokens, and the embedder reads {MAX_TOKENS}", param="input")
-    return formats.embeddings(embedder.encode(texts), body.model, body.encoding_format == "base64", sum(lengths))
+    if max(lengths) > embedder.max_tokens:
+        raise Refused(
+            400, f"a text has {max(lengths):,} tokens, and the embedder reads {embedder.max_tokens:,}", param="input"
+        )
+    return formats.embeddings(documents.embed(texts), body.model, body.encoding_format == "base64", sum(lengths))
 
 
 def _add_errors(app: FastAPI) -> None:
@@ -160,6 +162,12 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> Response:
         return response(error)
+
+    @app.exception_handler(Unsearchable)
+    async def unsearchable(request: Request, error: Unsearchable) -> Response:
+        print(f"serve: error: {error}", file=sys.stderr, flush=True)
+        message = "the documents cannot be searched now; the server's log says why"
+        return response(Refused(503, message, retry=RETRY_SECONDS))
 
     @app.exception_handler(HTTPException)
     async def not_there(request: Request, error: HTTPException) -> Response:

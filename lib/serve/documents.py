@@ -7,15 +7,18 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
+import numpy as np
+
 from lib.completion.chat_model import ChatModel, Message
 from lib.pipeline.errors import SmeltError
 from lib.rag.answer import Citation, ground
+from lib.rag.embed import Embedder
 from lib.rag.passage import Hit, Passage
 from lib.rag.search import Retriever
 
 
-class Unsearchable(SmeltError):
-    """The index cannot be searched at the moment, through no fault of the request's."""
+class Unsearchable(Exception):
+    """The index cannot be searched, or nothing embedded, at the moment; no fault of the request's."""
 
 
 class Grounding(NamedTuple):
@@ -71,9 +74,21 @@ class Documents:
         passages = self._retriever.document(id)
         return [passage for passage in passages if self._sources is None or passage.source in self._sources]
 
-    def embedder(self) -> Any:
+    @property
+    def embedder(self) -> Embedder:
         """What turned the passages into vectors."""
         return self._retriever.embedder
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """float32 [len(texts), dimension].
+
+        Raises:
+            Unsearchable: the embedder is an endpoint that does not answer.
+        """
+        try:
+            return self.embedder.encode(texts)
+        except SmeltError as error:
+            raise Unsearchable(str(error)) from None
 
     def close(self) -> None:
         self._retriever.close()

@@ -36,9 +36,11 @@ import httpx
 import llama_cpp
 import numpy as np
 
-from lib.rag.embed import Embedder
+from lib.params.load import load as load_params
+from lib.rag.bert import Bert
+from lib.rag.build import facts
+from lib.rag.index import Index, Indexed
 from lib.rag.passage import Passage
-from lib.rag.store import IndexWriter
 from lib.serve.model import ServedModel
 from lib.serve.terminal import INDEX, MODELS, default_model
 from tests.serve.running import Running
@@ -239,19 +241,19 @@ def overhead(running: Running, path: Path, name: str, context: int, tokens: int,
     }
 
 
-def write_passages(folder: Path, embedder: Embedder, count: int) -> None:
+def write_passages(folder: Path, embedder: Bert, count: int) -> None:
     """Passages of random words, 150 of them each, with vectors of random directions."""
     draw, chance = np.random.default_rng(0), random.Random(0)
     words = [w.strip("?.,").lower() for w in " ".join(QUESTIONS).split()]
-    with IndexWriter(folder, embedder, top_k=4, min_similarity=-1.0) as index:
-        for start in range(0, count, 1000):
-            texts = [" ".join(chance.choices(words, k=150)) for _ in range(1000)]
-            passages = [
-                Passage(f"made/{start + n}:0", f"made/{start + n}", "made", "", 0, len(text), text)
-                for n, text in enumerate(texts)
-            ]
-            vectors = draw.normal(size=(1000, embedder.dimension)).astype(np.float32)
-            index.add(passages, vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    settings = load_params(ROOT / "params.yaml").index.model_copy(update={"min_similarity": -1.0})
+    index = Index.create(folder, facts(settings, embedder))
+    with index.change() as change:
+        for number in range(count):
+            name, text = f"made/{number}", " ".join(chance.choices(words, k=150))
+            vector = draw.normal(size=(1, embedder.dimension)).astype(np.float32)
+            passage = Passage(f"{name}:0", name, "made", "", 0, len(text), text)
+            change.put(name, Indexed("made", name, None), [passage], vector / np.linalg.norm(vector))
+    index.close()
 
 
 def first_token(url: str, model: str, question: str) -> float:
@@ -268,7 +270,7 @@ def from_documents(path: Path, name: str, arguments: list[str], passages: int, r
     with tempfile.TemporaryDirectory() as temporary:
         home = Path(temporary)
         shutil.copytree(ROOT / "data/assets/minilm", home / "data/assets/minilm")
-        write_passages(home / "models/index", Embedder(home / "data/assets/minilm", workers=1), passages)
+        write_passages(home / "models/index", Bert(home / "data/assets/minilm", workers=1), passages)
         with Running(home, "--model", str(path), *arguments, keys=KEY) as running:
             times: dict[str, list[float]] = {name: [], f"{name}-docs": []}
             for round_ in range(rounds + 1):

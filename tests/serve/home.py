@@ -1,5 +1,6 @@
 """A folder as `make repro` leaves it: model, embedder, index. The model cites, rightly and wrongly."""
 
+import json
 from pathlib import Path
 
 from lib.text.documents import Document
@@ -11,7 +12,8 @@ PIECES = ["**Yes**", ", it", " is", " so", " [1]", ", not", " [9]", " or", " [1,
           "<img src=x onerror=alert(1)>", "<script>alert(2)</script>", "\n\n[link](javascript:alert(3))",
           " [site](https://example.org/a)", "\n\n```sh\n", "ls -l\n", "```\n"]  # fmt: skip
 SAID = "".join(PIECES)
-QUESTION = "the list the bucket"
+TITLE = "<b>the list</b>"  # its passage shows it, so that it is not embedded with it
+QUESTION = f"{TITLE} the bucket"
 FOLLOWING = "list list bucket and so on"  # nothing by itself, a document after the question
 LONG = " ".join(f"the{n} list" for n in range(80))
 # Short enough to be one passage: the tiny embedder reads letters.
@@ -24,7 +26,7 @@ def write_home(folder: Path) -> Path:
     write_reciter(_folder(folder / "models/export/gguf") / "tiny-Q8_0.gguf", PIECES, context=1024)
     embedder = write_embedder(folder / "data/assets/minilm")
     documents = [
-        Document("docs/list", QUESTION, "file:list", "docs", "CC0-1.0", '[{"title": "Lists & <b>buckets</b>"}]'),
+        Document("docs/list", QUESTION, "file:list", "docs", "CC0-1.0", json.dumps([{"title": TITLE}])),
         Document("docs/more", f"{QUESTION}\n{FOLLOWING}", "file:more", "docs", "CC0-1.0"),
         Document("docs/long page", LONG, "file:long", "docs", "CC0-1.0"),
         Document("docs/bad", INJECTED, "file:bad", "docs", "CC0-1.0"),

@@ -19,7 +19,7 @@ def home(gguf_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("home")
     (folder / "models/export/gguf").mkdir(parents=True)
     shutil.copy(gguf_file, folder / "models/export/gguf")
-    texts = {"list": "the list the bucket", "other": "q w z"}
+    texts = {"list": "A\x1b[31m title: the list", "other": "q w z"}
     documents = [document(name, text, title="A\x1b[31m title") for name, text in texts.items()]
     embedder = write_embedder(folder / "data/assets/minilm")
     write_index(folder / "models/index", embedder, documents, top_k=1, min_similarity=0.999)
@@ -51,7 +51,7 @@ def test_quit_leaves_the_rest_unread(home: Path) -> None:
 
 
 def test_documents_are_cited_or_said_to_have_nothing(home: Path) -> None:
-    done = chat(home, "the list the bucket\n/docs\n/docs\n5 6 7 8 9\n" + "x" * 300 + "\n", "--docs")
+    done = chat(home, "A[31m title: the list\n/docs\n/docs\n5 6 7 8 9\n" + "x" * 300 + "\n", "--docs")
     assert done.returncode == 0
     source = "Sources:\n  [1] A[31m title: docs/list at 0, score 1.00\n"
     assert source in done.stdout  # the title's escape sequence is gone
@@ -75,7 +75,7 @@ def test_without_an_index_the_chat_goes_on(home: Path, tmp_path: Path) -> None:
     shutil.copytree(home / "models/export", tmp_path / "models/export")
     done = chat(tmp_path, "/docs\nhello\n")
     assert done.returncode == 0
-    assert "(error: the embedder data/assets/minilm has no" in done.stderr
+    assert "(error: there is no index in models/index: run `make repro` first, or `make pull`)" in done.stderr
     assert done.stdout
 
 

@@ -339,6 +339,7 @@ document.addEventListener("keydown", (event) => {
   running?.abort();
   setSidebar(false);
 });
+addEventListener("beforeunload", () => running?.abort()); // else the answer is said to have broken off
 addEventListener("pagehide", persist);
 
 // A page that was closed while an answer was written.
