@@ -21,7 +21,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import random
 import shutil
 import statistics
@@ -266,10 +265,12 @@ def first_token(url: str, model: str, question: str) -> float:
     raise AssertionError(f"no text: {question}")
 
 
-def from_documents(path: Path, name: str, arguments: list[str], passages: int, rounds: int) -> dict[str, Any]:
+def from_documents(
+    models: Path, path: Path, name: str, arguments: list[str], passages: int, rounds: int
+) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as temporary:
         home = Path(temporary)
-        shutil.copytree(ROOT / "data/assets/minilm", home / "data/assets/minilm")
+        shutil.copytree(models / "data/assets/minilm", home / "data/assets/minilm")
         write_passages(home / "models/index", Bert(home / "data/assets/minilm", workers=1), passages)
         with Running(home, "--model", str(path), *arguments, keys=KEY) as running:
             times: dict[str, list[float]] = {name: [], f"{name}-docs": []}
@@ -290,6 +291,7 @@ def from_documents(path: Path, name: str, arguments: list[str], passages: int, r
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="a GGUF file; default: the exported one")
+    parser.add_argument("--home", type=Path, default=ROOT, help="where models/ and data/ are; default: this repository")
     parser.add_argument("--only", nargs="+", choices=["load", "overhead", "documents"])
     parser.add_argument("--context", type=int, default=2048)
     parser.add_argument("--requests", type=int, default=1000)
@@ -299,22 +301,22 @@ def main() -> None:
     parser.add_argument("--passages", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    os.chdir(ROOT)
-    path = (options.model or default_model(MODELS)).resolve()
+    home = options.home.resolve()
+    path = (options.model or default_model(home / MODELS)).resolve()
     parts = options.only or ["load", "overhead", "documents"]
     arguments = ["--name", "model", "--context", str(options.context)]
     if {"load", "overhead"} & set(parts):
-        with Running(ROOT, "--model", str(path), *arguments, keys=KEY) as running:
+        with Running(home, "--model", str(path), *arguments, keys=KEY) as running:
             if "load" in parts:
                 outcome = asyncio.run(
-                    load(running, "model", INDEX.exists(), options.requests, options.clients, options.seed)
+                    load(running, "model", (home / INDEX).exists(), options.requests, options.clients, options.seed)
                 )
                 print(json.dumps({"part": "load", "model": path.name, **outcome}, indent=1), flush=True)
             if "overhead" in parts:
                 outcome = overhead(running, path, "model", options.context, options.tokens, options.rounds)
                 print(json.dumps({"part": "overhead", "model": path.name, **outcome}, indent=1), flush=True)
     if "documents" in parts:
-        outcome = from_documents(path, "model", arguments, options.passages, options.rounds)
+        outcome = from_documents(home, path, "model", arguments, options.passages, options.rounds)
         print(json.dumps({"part": "documents", "model": path.name, **outcome}, indent=1), flush=True)
 
 

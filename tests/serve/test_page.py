@@ -253,6 +253,9 @@ def test_a_key_is_asked_for_and_kept_for_this_tab(browser: Browser, home: Path) 
             answer(page).locator(".cite").first.click()
             expect(page.get_by_role("dialog").locator("mark")).to_be_visible()
             assert "sk-page" not in page.evaluate("JSON.stringify(localStorage)")
+            page.evaluate("sessionStorage.clear()")
+            page.reload()  # into a conversation, which hides the welcome
+            expect(page.get_by_role("alert")).to_contain_text("wrong or missing API key")
 
 
 def test_it_is_usable_with_a_keyboard_alone(visit: Visit) -> None:

@@ -10,6 +10,7 @@ const settings = store.settings;
 let models = [];
 let current = store.conversations[0] ?? store.begin();
 let running = null; // AbortController of the answer that is being written
+let opened = 0; // documents so far: what comes late may not take the place of the next
 
 // -- messages
 
@@ -192,18 +193,21 @@ function discard(conversation) {
 const openPassage = (passage) => openDocument(passage.document, passage.id, passage);
 
 async function openDocument(id, passageId, known) {
+  const asked = (opened += 1);
   $("source-title").textContent = known?.heading || id;
   $("source-place").textContent = id;
   $("source-text").textContent = known?.text ?? "…";
   if (!$("source").open) $("source").showModal();
   try {
     const found = await readDocument(id, store.key.get());
+    if (asked !== opened) return;
     const chosen = found.passages.find((one) => one.id === passageId);
     $("source-title").textContent = chosen?.heading || id;
     $("source-place").textContent = chosen ? `${id}, from character ${chosen.start.toLocaleString("en")}` : id;
     $("source-text").replaceChildren(documentText(found.passages, chosen));
     $("source-text").querySelector("mark")?.scrollIntoView({ block: "center" });
   } catch (error) {
+    if (asked !== opened) return;
     const note = element("p", { className: "error" }, error.message);
     note.setAttribute("role", "alert");
     $("source-text").prepend(note);
@@ -238,21 +242,19 @@ function showOutputs() {
 }
 
 async function loadModels() {
-  const welcome = $("welcome-text");
-  welcome.className = "";
-  welcome.removeAttribute("role");
+  const notice = $("notice");
+  notice.hidden = true;
   try {
     models = await listModels(store.key.get());
   } catch (error) {
     models = [];
-    welcome.className = "error";
-    welcome.setAttribute("role", "alert");
-    welcome.replaceChildren(error.message);
+    notice.replaceChildren(error.message);
     if (error.status === 401) {
       const button = element("button", { type: "button" }, "Enter a key");
       button.addEventListener("click", () => openSettings("key"));
-      welcome.append(" ", button);
+      notice.append(" ", button);
     }
+    notice.hidden = false;
   }
   if (models.length && !models.includes(settings.model)) settings.model = models.at(-1);
   $("models").replaceChildren($("models").querySelector("legend"), ...models.map((name) => {
@@ -298,10 +300,12 @@ function grow() {
   field.style.height = `${Math.min(field.scrollHeight, innerHeight * 0.4)}px`;
 }
 
-$("ask").addEventListener("submit", (event) => {
+$("ask").addEventListener("submit", async (event) => {
   event.preventDefault();
   const question = $("question").value.trim();
-  if (!question || running || !models.length) return;
+  if (!question || running) return;
+  if (!models.length) await loadModels(); // it was down, or wanted a key
+  if (running || !models.length) return;
   $("question").value = "";
   grow();
   send(question);
