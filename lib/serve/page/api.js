@@ -18,7 +18,8 @@ async function ask(path, key, options = {}) {
   }
   if (response.ok) return response;
   const body = await response.json().catch(() => ({}));
-  const message = body.error?.message ?? `The server answered ${response.status}.`;
+  const said = body.error?.message ?? `The server answered ${response.status}.`;
+  const message = response.status === 401 ? "A wrong or missing API key." : said;
   throw new ApiError(response.status, message, body.error?.code, response.headers.get("Retry-After"));
 }
 

@@ -1,8 +1,9 @@
 // The page: one conversation at a time, streamed, kept in the browser.
 
-import { ApiError, chat, listModels, readDocument } from "./api.js";
+import { ApiError, chat, listModels } from "./api.js";
+import { openDocument, openPassage } from "./documents.js";
 import { messageView } from "./messages.js";
-import { documentText, element } from "./render.js";
+import { element } from "./render.js";
 import * as store from "./store.js";
 
 const $ = (id) => document.getElementById(id);
@@ -10,7 +11,6 @@ const settings = store.settings;
 let models = [];
 let current = store.conversations[0] ?? store.begin();
 let running = null; // AbortController of the answer that is being written
-let opened = 0; // documents so far: what comes late may not take the place of the next
 
 // -- messages
 
@@ -188,32 +188,6 @@ function discard(conversation) {
   show();
 }
 
-// -- documents
-
-const openPassage = (passage) => openDocument(passage.document, passage.id, passage);
-
-async function openDocument(id, passageId, known) {
-  const asked = (opened += 1);
-  $("source-title").textContent = known?.heading || id;
-  $("source-place").textContent = id;
-  $("source-text").textContent = known?.text ?? "…";
-  if (!$("source").open) $("source").showModal();
-  try {
-    const found = await readDocument(id, store.key.get());
-    if (asked !== opened) return;
-    const chosen = found.passages.find((one) => one.id === passageId);
-    $("source-title").textContent = chosen?.heading || id;
-    $("source-place").textContent = chosen ? `${id}, from character ${chosen.start.toLocaleString("en")}` : id;
-    $("source-text").replaceChildren(documentText(found.passages, chosen));
-    $("source-text").querySelector("mark")?.scrollIntoView({ block: "center" });
-  } catch (error) {
-    if (asked !== opened) return;
-    const note = element("p", { className: "error" }, error.message);
-    note.setAttribute("role", "alert");
-    $("source-text").prepend(note);
-  }
-}
-
 // -- settings and the rest of the page
 
 function openSettings(focus) {
@@ -320,6 +294,9 @@ $("stop").addEventListener("click", () => running?.abort());
 $("new").addEventListener("click", () => choose(current.messages.length ? store.begin() : current));
 $("open-sidebar").addEventListener("click", () => setSidebar(true));
 $("close-sidebar").addEventListener("click", () => setSidebar(false));
+document.querySelector("main").addEventListener("click", (event) => {
+  if (!$("open-sidebar").contains(event.target)) setSidebar(false);
+});
 $("open-settings").addEventListener("click", () => openSettings());
 $("settings").addEventListener("close", readSettings);
 $("settings").addEventListener("input", showOutputs);

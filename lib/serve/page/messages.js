@@ -15,7 +15,7 @@ export function messageView(message, act) {
     if (message.passages?.length) block.append(sources(message, act.open));
     if (message.state === "stopped") block.append(element("p", { className: "small" }, "Stopped."));
     if (message.finish === "length") {
-      block.append(element("p", { className: "small" }, "Cut off at the longest answer; see Settings."));
+      block.append(element("p", { className: "small" }, "Cut off at the longest answer (see Settings), or where the context is full."));
     }
     if (message.left) {
       block.append(element("p", { className: "small" }, `Without the oldest ${message.left} messages: the context is full.`));
