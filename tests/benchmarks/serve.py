@@ -235,6 +235,7 @@ def overhead(running: Running, path: Path, name: str, context: int, tokens: int,
     return {
         "tokens": len(list(generated(ids))),
         "milliseconds_a_token": {name: round(1000 * value, 3) for name, value in median.items()},
+        "fastest": {name: round(1000 * min(values), 3) for name, values in measured.items()},
         "over_generate": round(median["server"] / median["generate"] - 1, 4),
         "over_create_completion": round(median["server"] / median["create_completion"] - 1, 4),
     }
