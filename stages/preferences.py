@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from lib.completion.endpoint import connect
@@ -19,47 +18,11 @@ from lib.judge.judge import Judge, Pair, Preference
 from lib.pipeline.errors import SmeltError
 from lib.pipeline.offline import stay_offline
 from lib.pipeline.run import Run, stage
-from lib.sources import rows
-from lib.text.preferences import Preferred, check, missing_columns, pair, question, split
+from lib.sources.pairs import read_pairs
+from lib.text.preferences import Preferred, check, question, split
 
 FILES, CHAT, MODEL = "data/pairs", "data/chat", "models/sft"
 Found = tuple[Preferred, dict[str, Any]]  # a pair or a reject, and where it comes from
-
-
-def from_files(folder: Path) -> Iterator[Found]:
-    """The rows of every file of the folder.
-
-    Raises:
-        SmeltError: there is no such file, or one that cannot be read or lacks a column.
-    """
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
-    if not files:
-        raise SmeltError(
-            "preferences.from is files, and data/pairs has none. Put JSONL, JSON, CSV or parquet files there, whose "
-            "rows have prompt, chosen and rejected, or set preferences.from to answers or null"
-        )
-    for path in files:
-        name = path.relative_to(folder).as_posix()
-        if rows.kind(name) is None:
-            raise SmeltError(f"data/pairs/{name} is none of jsonl, json, csv, tsv and parquet; convert or remove it")
-        known = False  # whether a row was read: the first one says what columns there are
-        try:
-            with path.open("rb") as stream:
-                for record in rows.read(stream, name, None):
-                    where = {"file": name, "row": record.number}
-                    if record.reason or not isinstance(record.value, dict):
-                        yield Preferred([], "", "", record.reason or "not_an_object"), where
-                        continue
-                    if not known and (lacking := missing_columns(record.value)):
-                        there = ", ".join(map(str, record.value)) or "nothing"
-                        raise SmeltError(
-                            f"data/pairs/{name} has {lacking}; it has: {there}. A row of pairs has prompt, chosen and "
-                            f"rejected"
-                        )
-                    known = True
-                    yield pair(record.value), where
-        except ValueError as error:
-            raise SmeltError(f"data/pairs/{name} cannot be read: {error}. Mend or remove it") from None
 
 
 def sample(
@@ -108,7 +71,7 @@ def from_judge(
     seed, with_reference = run.param("seed"), run.param("judge.with_reference")
     with connect(run.param("judge.model"), run.root, run.log) as endpoint:
         judge = Judge(endpoint)
-        accuracy = measured(run, judge, with_reference)
+        accuracy = trusted(run, judge, with_reference)
         seeds = 2 * seed, 2 * seed + 1  # which no other seed has
         asked, (ones, others) = sample(run, kinds, tasks, max_new_tokens, temperature, seeds)
         found = [
@@ -132,32 +95,20 @@ def from_judge(
     return ((one, {"task": number}) for number, one in enumerate(picked, start=1)), told
 
 
-def measured(run: Run, judge: Judge, with_reference: bool) -> dict[str, Any]:
+def trusted(run: Run, judge: Judge, with_reference: bool) -> dict[str, Any]:
     """How often the judge prefers the right answer to training questions to a worse one, with the 95% interval.
 
     Raises:
-        SmeltError: too seldom.
+        SmeltError: too seldom, or there is no such question.
     """
-    least = run.param("judge.min_accuracy")
     questions = control.build(run.dep(f"{CHAT}/train.jsonl"), [], run.param("judge.control"), run.param("seed"))
     if not questions:
         raise SmeltError(
             f"{CHAT}/train.jsonl has no task of the kinds manual and encyclopedia, on which a judge is measured before "
             f"it is believed; set preferences.from to answers, files or null"
         )
-    verdicts = calibration.compare(judge, questions, with_reference, run.progress)
-    pairs = calibration.measure(verdicts, least)["pairs"]
-    accuracy = pairs["accuracy"]["all"]
-    if accuracy["value"] is None:
-        raise SmeltError(f"the judge {judge.identity} gave no verdict on pairs with a known answer: {judge.rejected}")
-    shown = f"{accuracy['value']:.0%} of pairs with a known answer ({accuracy['low']:.0%} to {accuracy['high']:.0%})"
-    if not pairs["reliable"]:
-        raise SmeltError(
-            f"the judge {judge.identity} is right on {shown}, and the lower end of that has to reach "
-            f"judge.min_accuracy, {least:.0%}: what it prefers would teach chance. Choose a better judge.model, raise "
-            f"judge.control if there are few such pairs, or set preferences.from to answers or files"
-        )
-    run.log(f"{judge.identity} is right on {shown}")
+    accuracy = calibration.require(judge, questions, with_reference, run.param("judge.min_accuracy"), run.progress)
+    run.log(f"{judge.identity} is right on {accuracy['value']:.0%} of pairs with a known answer")
     return accuracy
 
 
@@ -192,7 +143,7 @@ def main(run: Run) -> None:
     found: Iterator[Found] = iter(())
     judged: dict[str, Any] | None = None
     if settings.origin == "files":
-        found = from_files(run.dep(FILES))
+        found = read_pairs(run.dep(FILES))
     elif settings.origin == "answers":
         found = from_answers(run, **settings.answers.model_dump())
     elif settings.origin == "judge":

@@ -20,6 +20,7 @@ from typing import Any
 from lib.judge.control import GOLD, TRUNCATED, WORSE, Question
 from lib.judge.intervals import Interval, difference, share
 from lib.judge.judge import Case, Judge, Pair, Preference
+from lib.pipeline.errors import SmeltError
 
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
@@ -69,6 +70,28 @@ def compare(judge: Judge, questions: Sequence[Question], with_reference: bool, p
     for (question, name), preference in zip(pairs, found, strict=False):
         preferences.setdefault(question.id, {})[name] = preference
     return [Verdicts(question, {}, preferences.get(question.id, {})) for question in questions]
+
+
+def require(
+    judge: Judge, questions: Sequence[Question], with_reference: bool, least: float, progress: Progress
+) -> dict[str, Any]:
+    """How often the judge prefers gold, with the 95% interval, where that is often enough.
+
+    Raises:
+        SmeltError: the lower end of the interval is below `least`, or the judge gave no verdict at all.
+    """
+    pairs = measure(compare(judge, questions, with_reference, progress), least)["pairs"]
+    accuracy = pairs["accuracy"]["all"]
+    if accuracy["value"] is None:
+        raise SmeltError(f"the judge {judge.identity} gave no verdict on pairs with a known answer: {judge.rejected}")
+    if not pairs["reliable"]:
+        raise SmeltError(
+            f"the judge {judge.identity} is right on {accuracy['value']:.0%} of pairs with a known answer "
+            f"({accuracy['low']:.0%} to {accuracy['high']:.0%}), and the lower end of that has to reach "
+            f"judge.min_accuracy, {least:.0%}: what it prefers would teach chance. Choose a better judge.model, raise "
+            f"judge.control if there are few such pairs, or set preferences.from to answers or files"
+        )
+    return accuracy
 
 
 def _reference(question: Question, with_reference: bool) -> str | None:
