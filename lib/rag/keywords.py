@@ -40,13 +40,13 @@ def search(db: sqlite3.Connection, question: str, limit: int, sources: Collectio
     asked = [term for term in known if frequencies[term] <= total / 2] or known
     if not asked:
         return []
-    where, values = "", [" OR ".join(asked)]
-    if sources is not None:
-        where = f" AND passages.source IN ({_marks(sources)})"
+    of_sources, values = "", [" OR ".join(asked)]
+    if sources is not None:  # else nothing is read of the passages themselves, which takes more than half of the time
+        of_sources = f"AND (SELECT source FROM passages WHERE number = words.rowid) IN ({_marks(sources)})"
         values += sorted(sources)
     rows = db.execute(
-        f"SELECT words.rowid, -bm25(words, {_HEADING_WEIGHT}, 1.0) AS score FROM words JOIN passages ON "
-        f"passages.number = words.rowid WHERE words MATCH ?{where} ORDER BY score DESC, words.rowid LIMIT ?",
+        f"SELECT rowid, -bm25(words, {_HEADING_WEIGHT}, 1.0) AS score FROM words WHERE words MATCH ? {of_sources} "
+        f"ORDER BY score DESC, rowid LIMIT ?",
         [*values, limit],
     ).fetchall()
     weights = {term: math.log1p((total - count + 0.5) / (count + 0.5)) for term, count in frequencies.items()}
