@@ -63,10 +63,18 @@ def quantise(model: PreTrainedModel, device: torch.device, dtype: torch.dtype) -
             # Else the first validation on a processor with AVX512-BF16 packs the weights for inference, for good: no
             # gradient passes through them after that, and none is missed.
             four.support_avx512bf16_for_cpu = False
+            four.register_forward_pre_hook(_as_autocast_does)
             model.set_submodule(name, four.to(device))
     for weight in model.parameters():
         weight.requires_grad = False
     model.is_loaded_in_4bit = True  # by which peft knows
+
+
+def _as_autocast_does(layer: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+    """Under autocast a layer gives what it computed. bitsandbytes' casts it to the type of what it was given, which
+    behind a norm is fp32, and what the backward pass needs would take twice the memory that it takes with lora."""
+    (x,) = given
+    return (x.to(layer.compute_dtype),) if torch.is_autocast_enabled(x.device.type) else None
 
 
 @torch.no_grad()

@@ -132,6 +132,21 @@ def test_gradients_pass_through_four_bits_after_a_validation(base: Path) -> None
     assert gradients[1]["base_model.model.model.layers.0.self_attn.q_proj.lora_A.default.weight"].abs().max() > 0
 
 
+@pytest.mark.parametrize("four_bits", [False, True])
+def test_what_layers_give_under_autocast_has_its_type(base: Path, four_bits: bool) -> None:
+    """So that the backward pass of either holds as much."""
+    model = bases.load(base)
+    if four_bits:
+        lora.quantise(model, CPU_DEVICE, torch.bfloat16)
+    layer = lora.add_adapter(model, settings(), seed=1).get_base_model().model.layers[0].mlp.gate_proj
+    given = torch.randn(2, 64, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = layer(given)
+    assert found.dtype == torch.bfloat16
+    found.sum().backward()
+    assert given.grad.dtype == torch.float32
+
+
 def test_logits_that_differ_are_an_error() -> None:
     logits = torch.randn(2, 5, 9) * 10
     lora.check_equal(logits, logits + 1e-4)
