@@ -31,7 +31,7 @@ def take(text: Path, conversations: Path, model: Path, settings: Parity) -> Samp
     A prompt is left out whose answer would not fit into the window.
     """
     renderer, window = ChatRenderer.from_folder(model), find_window(model)
-    documents = sample_held_out(text, settings.held_out_bytes)
+    documents = sample_held_out(text, settings.held_out_bytes) if settings.held_out_bytes else []
     prompts: list[list[int]] = []
     with conversations.open(encoding="utf-8") as lines:
         for line in lines:

@@ -156,3 +156,10 @@ def test_what_is_left_out_is_a_valid_empty_output(make_model: Callable, tmp_path
         assert files == {}
         assert [path.name for path in folder.iterdir()] == ["README.md"]
         assert words in (folder / "README.md").read_text()
+
+
+def test_without_held_out_text_prompts_alone_are_measured(make_model: Callable, tmp_path: Path) -> None:
+    root = make_workspace(tmp_path / "workspace", make_model("qwen3"), parity=SMALL | {"held_out_bytes": 0})
+    _, files, _ = run(root, "hf")
+    assert files["float32"]["bits_per_byte"]["value"] is None
+    assert files["float32"]["greedy_identical"] == 3
