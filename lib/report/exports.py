@@ -18,25 +18,25 @@ def exports(results: Results) -> Section:
     for item, name in FORMATS.items():
         observed = results.json(f"reports/export/{item}/run.json").get("variants", {})
         for variant, figures in results.metrics("export", item)["files"].items():
-            rows.append([f"models/export/{item}", f"{name} {variant}", *_row(figures, observed.get(variant, {}))])
+            rows.append([f"{name} {variant}", *_row(figures, observed.get(variant, {}))])
     columns = [
-        Column("where"),
-        Column("what", numeric=False),
-        *map(Column, ("size", "bits per byte", "more than the plain one", "likeliest token as the plain one")),
-        *map(Column, ("likeliest token as transformers", "answers as transformers", "largest difference of logits")),
-        *map(Column, ("prompt tokens per second", "tokens per second")),
+        Column("file"),
+        *map(Column, ("size", "bits per byte", "beyond the plain one", "likeliest token as in the plain one")),
+        *map(Column, ("as in transformers", "answers as in transformers", "logits off by")),
+        *map(Column, ("prompt tokens/s", "tokens/s")),
     ]
     index = results.metrics("index")
     passages = (
         f"{count(index['passages'])} passages of {count(index['documents'])} documents, {index['dimension']} dimensions"
     )
     blocks: list[Block] = [
-        Table("Files", columns, rows),
+        Table("Files in models/export, by format", columns, rows),
         Note(
             "Each file was run by the program that it is for, on the same held-out text and prompts as the model in "
             "transformers in fp32, which answers with the likeliest token at each step. The plain one is the first of "
-            "its format, not quantised; the difference from it is of the same texts, so its error is smaller than that "
-            "of either. Speed and largest difference are of this machine, one request at a time."
+            "its format, the least quantised; the difference from it is of the same texts, so its error is less "
+            "than that of either. Speed and the largest difference of logits are of this machine, one request at a "
+            "time."
         ),
         Table(
             "Index",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 SPACE = "\N{NO-BREAK SPACE}"
@@ -51,6 +52,11 @@ def duration(seconds: float) -> str:
 def energy(joules: float | None) -> str:
     """Watt-hours. A counter that could not be read is not shown as zero."""
     return NONE if joules is None else f"{joules / 3600:.2f}{SPACE}Wh"
+
+
+def short_hash(text: str) -> str:
+    """With twelve digits of each SHA-256, which no two files share by chance."""
+    return re.sub(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}", r"\1", text)
 
 
 def estimate(measured: Mapping[str, float | None], as_percent: bool = False) -> str:

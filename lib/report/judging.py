@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lib.report.formats import NONE, SPACE, count, decimal, estimate
+from lib.report.formats import NONE, SPACE, count, decimal, estimate, short_hash
 from lib.report.page import Block, Column, Details, Note, Sample, Section, Table
 from lib.report.results import Results
 
@@ -26,9 +26,9 @@ def judged(results: Results, min_accuracy: float) -> Section:
     control, verdicts = measured["control"], measured["verdicts"]
     blocks: list[Block] = [
         Note(
-            f"The judge is {measured['judge']}. Grades go from 1 to 5; of two answers it picks the better one, "
-            f"asked in both orders. It was measured first, with the same prompts, on {count(control['questions'])} "
-            f"questions with known answers."
+            f"The judge is {short_hash(measured['judge'])}. Grades go from 1 to 5; of two answers it picks the better "
+            f"one, asked in both orders. It was measured first, with the same prompts, on "
+            f"{count(control['questions'])} questions with known answers."
         )
     ]
     for what, title in _TO_SHOW.items():
@@ -59,7 +59,7 @@ def _interval(measured: Mapping[str, float | None] | None, as_percent: bool) -> 
         return NONE
     scale, digits, unit = (100, 1, "%") if as_percent else (1, 2, "")
     value, low, high = (scale * measured[name] for name in ("value", "low", "high"))
-    return f"{value:.{digits}f}{unit}{SPACE}({low:.{digits}f}{SPACE}to{SPACE}{high:.{digits}f})"
+    return f"{value:z.{digits}f}{unit}{SPACE}({low:z.{digits}f}{SPACE}to{SPACE}{high:z.{digits}f})"
 
 
 def _control(control: Mapping[str, Any]) -> Table:

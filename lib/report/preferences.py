@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from lib.report import charts
-from lib.report.formats import count
+from lib.report.formats import count, short_hash
 from lib.report.page import Block, Column, Figure, Figures, Note, Section, Table
 from lib.report.results import Results
 
@@ -55,8 +55,9 @@ def preferences(results: Results) -> Section:
         right = judge["accuracy"]
         blocks.append(
             Note(
-                f"The judge is {judge['identity']}. Of two answers to a training question of which the better one is "
-                f"known, it preferred that one in {right['value']:.0%} ({right['low']:.0%} to {right['high']:.0%})."
+                f"The judge is {short_hash(judge['identity'])}. Of two answers to a training question of which the "
+                f"better one is known, it preferred that one in {right['value']:.0%} ({right['low']:.0%} "
+                f"to {right['high']:.0%})."
             )
         )
     return Section("preferences", "What it learnt to prefer", blocks)
