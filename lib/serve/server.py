@@ -21,6 +21,7 @@ from pathlib import Path
 
 import uvicorn
 
+from lib.pipeline import quiet  # noqa: F401
 from lib.pipeline.errors import SmeltError
 from lib.rag.search import Retriever
 from lib.serve.api import Settings, create_app

@@ -19,6 +19,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from lib.completion.chat_model import ChatModel
+from lib.pipeline import quiet  # noqa: F401
 from lib.pipeline.errors import SmeltError
 from lib.rag.answer import NOT_FOUND, cited
 from lib.rag.passage import Hit
