@@ -1,15 +1,13 @@
 """A release is a git tag: `dvc artifacts get` brings an export of it, without a clone."""
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
 from lib.pipeline.declarations import declarations
+from tests.dvc_repository import commit, create, shell
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -25,24 +23,8 @@ def test_every_export_is_an_artifact() -> None:
 def test_a_tagged_version_is_fetched_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The repository's own `artifacts`, over a line of one stage, in a repository that was made anew since the tag."""
     root, elsewhere = tmp_path / "repository", tmp_path / "elsewhere"
-    root.mkdir()
+    create(root, monkeypatch)
     elsewhere.mkdir()
-    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
-    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
-    for role in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{role}_NAME", "tester")
-        monkeypatch.setenv(f"GIT_{role}_EMAIL", "tester@example.org")
-    for name in [name for name in os.environ if name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "DVC_ROOT")]:
-        monkeypatch.delenv(name)
-
-    def shell(folder: Path, *command: str) -> str:
-        program = {"dvc": [sys.executable, "-m", "dvc"]}.get(command[0], [command[0]])
-        done = subprocess.run([*program, *command[1:]], cwd=folder, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    shell(root, "git", "init", "--quiet")
-    shell(root, "dvc", "init", "--quiet")
     artifacts = YAML(typ="safe").load(ROOT / "dvc.yaml")["artifacts"]
     stage = {
         "cmd": "mkdir -p models/export && cp -r input models/export/gguf",
@@ -54,8 +36,7 @@ def test_a_tagged_version_is_fetched_from_elsewhere(tmp_path: Path, monkeypatch:
     for version in ("1.0.0", "1.1.0"):
         (root / "input/tiny-Q8_0.gguf").write_text(f"weights of {version}")
         shell(root, "dvc", "repro", "--quiet")
-        shell(root, "git", "add", "--all")
-        shell(root, "git", "commit", "--quiet", "--message", version)
+        commit(root, version)
         shell(root, "git", "tag", "--annotate", "--message", version, f"smelt-gguf@v{version}")  # not a lightweight one
     shutil.rmtree(root / "models")
 

@@ -18,6 +18,7 @@ from lib.export.lineage import Lineage
 from lib.pipeline.errors import SmeltError
 from lib.pipeline.hashes import hash_value
 from lib.text.documents import Document, write_documents
+from tests.dvc_repository import commit, create, shell
 
 PIPELINE = """
 stages:
@@ -37,13 +38,6 @@ stages:
     deps: [models/chat, input/gguf]
     outs: [models/export/gguf]
 """
-
-
-def shell(root: Path, *command: str) -> str:
-    program = {"dvc": [sys.executable, "-m", "dvc"]}.get(command[0], [command[0]])
-    done = subprocess.run([*program, *command[1:]], cwd=root, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 def write_inputs(root: Path, version: int) -> None:
@@ -74,28 +68,13 @@ def write_inputs(root: Path, version: int) -> None:
     (root / "params.yaml").write_text(f"rank: {version}\n")
 
 
-def commit(root: Path, title: str) -> str:
-    shell(root, "git", "add", "--all")
-    shell(root, "git", "commit", "--quiet", "--message", title)
-    return shell(root, "git", "rev-parse", "HEAD")
-
-
 @pytest.fixture(scope="module")
 def _history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[str]]]:
     """A repository with two versions of everything, the second one in two commits, and a copy of the first model."""
     home = tmp_path_factory.mktemp("lineage")
     root = home / "repository"
-    root.mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DVC_NO_ANALYTICS", "1")
-        patch.setenv("DVC_SITE_CACHE_DIR", str(home / "site"))
-        for role in ("AUTHOR", "COMMITTER"):
-            patch.setenv(f"GIT_{role}_NAME", "tester")
-            patch.setenv(f"GIT_{role}_EMAIL", "tester@example.org")
-        for name in [name for name in os.environ if name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "DVC_ROOT")]:
-            patch.delenv(name)
-        shell(root, "git", "init", "--quiet")
-        shell(root, "dvc", "init", "--quiet")
+        create(root, patch)
         (root / "dvc.yaml").write_text(PIPELINE)
         commits = []
         for version in (1, 2):
